@@ -1,0 +1,3 @@
+"""Monoceros: a pre-fork application server for Python."""
+
+__version__ = "0.1.0"
