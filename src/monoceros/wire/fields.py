@@ -1,0 +1,259 @@
+"""Header lines and header blocks, each parsed once.
+
+A keep-alive client sends the same block with every request, so a connection keeps its last `FieldBlock`.
+Where blocks differ, most lines are still old acquaintances, so a bounded cache keeps the `Field` of each.
+Both caches sit behind the rules: only what has passed them is kept.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from monoceros.wire import grammar
+from monoceros.wire.events import (
+    BodyTooLarge,
+    ExpectationFailed,
+    HeadTooLarge,
+    Limits,
+    NotImplementedHere,
+    RemoteError,
+)
+
+# At most some 700 KB; when full it is emptied, since a cache that stops growing could be filled with
+# rubbish once and for all.
+CACHED_LINES: Final = 1024
+CACHED_LENGTH: Final = 256
+
+# What a process should not keep of one client while it serves another.
+SECRETS: Final = frozenset((b"authorization", b"cookie", b"proxy-authorization"))
+
+# RFC 9110 §6.5.1: fields that say how the message is framed, routed or authenticated come before it.
+NOT_IN_TRAILERS: Final = SECRETS | {
+    b"connection",
+    b"content-encoding",
+    b"content-length",
+    b"content-range",
+    b"content-type",
+    b"expect",
+    b"host",
+    b"max-forwards",
+    b"te",
+    b"trailer",
+    b"transfer-encoding",
+    b"upgrade",
+}
+
+# RFC 9112 §7: codings that exist. We do chunked; to hand on a body that is still compressed would let
+# the application read something else than what was sent.
+KNOWN_CODINGS: Final = frozenset((b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress"))
+
+
+class Field:
+    """One header line: `name` in lower case, `value` without the blanks around it.
+
+    `rule` is what the name means to HTTP itself, if anything; `environ` what the WSGI gateway derived.
+    """
+
+    __slots__ = ("environ", "name", "rule", "value")
+
+    def __init__(self, name: bytes, value: bytes) -> None:
+        self.name = name
+        self.value = value
+        self.rule = RULES.get(name)
+        self.environ: tuple[str, str] | None = None
+
+    def __repr__(self) -> str:
+        return f"{self.name!r}: {self.value!r}"
+
+
+_fields: dict[bytes, Field] = {}
+
+
+def parse_line(line: bytes) -> Field:
+    """The field in one header line without its CR LF. Raises `RemoteError`."""
+    match = grammar.field_line.fullmatch(line)
+    if match is None:
+        raise RemoteError(_what_is_wrong(line))
+    field = Field(match[1].lower(), match[2] or b"")
+    if len(line) <= CACHED_LENGTH and field.name not in SECRETS:
+        if len(_fields) >= CACHED_LINES:
+            _fields.clear()
+        _fields[line] = field
+    return field
+
+
+def _what_is_wrong(line: bytes) -> str:
+    """In words for the log, why a line is no header line. The value may be a secret and is not shown."""
+    name, colon, _ = line.partition(b":")
+    if line[:1] in (b" ", b"\t"):
+        return "obsolete line folding"
+    if not colon:
+        return f"header line without a colon: {name[:40]!r}"
+    if not grammar.token.fullmatch(name):
+        return f"invalid header name: {name[:40]!r}"
+    return f"invalid characters in the value of header {name[:40].decode('ascii')!r}"
+
+
+class FieldBlock:
+    """The header lines of a request, and what they mean for its framing and its connection.
+
+    `content_length` is None where none was sent. `keep_alive` is what the client asks for, `expect` whether
+    it waits for 100 Continue. `environ`, `scope` and `trust` hold what the gateways derive from this block
+    for the one peer of its connection. Iterating gives pairs of name and value.
+    """
+
+    __slots__ = (
+        "chunked",
+        "connection",
+        "content_length",
+        "environ",
+        "expect",
+        "fields",
+        "host",
+        "keep_alive",
+        "raw",
+        "scope",
+        "seen",
+        "transfer_encoding",
+        "trust",
+        "upgrade",
+        "version",
+    )
+
+    def __init__(self, raw: bytes, version: str, limits: Limits) -> None:
+        self.raw = raw
+        self.version = version
+        self.fields = parse_lines(raw, limits)
+        self.content_length: int | None = None
+        self.chunked = False
+        self.expect = False
+        self.host: bytes | None = None
+        self.connection: frozenset[bytes] = frozenset()
+        self.upgrade: bytes | None = None
+        self.transfer_encoding: list[bytes] = []
+        self.seen: set[bytes] = set()
+        self.environ: dict[str, Any] | None = None
+        self.scope: Any = None
+        self.trust: Any = None
+        for field in self.fields:
+            if field.rule is not None:
+                field.rule(self, field.value)
+        self._agree(limits)
+        self.keep_alive = b"close" not in self.connection and (
+            version == "HTTP/1.1" or b"keep-alive" in self.connection
+        )
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        return ((field.name, field.value) for field in self.fields)
+
+    @property
+    def has_body(self) -> bool:
+        return self.chunked or bool(self.content_length)
+
+    def once(self, name: bytes) -> None:
+        """These fields decide how a message is read: of two, someone else may believe the other."""
+        if name in self.seen:
+            raise RemoteError(f"more than one {name.decode('ascii')} field")
+        self.seen.add(name)
+
+    def _agree(self, limits: Limits) -> None:
+        """What no single line can tell: do the lines agree with each other and with the version?"""
+        old = self.version == "HTTP/1.0"
+        if self.host is None and not old:
+            raise RemoteError("HTTP/1.1 request without a Host field")  # RFC 9112 §3.2
+        if self.transfer_encoding:
+            if old:
+                raise RemoteError("Transfer-Encoding in HTTP/1.0")  # RFC 9112 §6.1
+            if self.content_length is not None:
+                raise RemoteError("both Content-Length and Transfer-Encoding")  # RFC 9112 §6.3
+            self._decide_coding()
+        if limits.body and (self.content_length or 0) > limits.body:
+            raise BodyTooLarge(f"Content-Length {self.content_length} is over {limits.body}")
+        if old or not self.has_body:
+            self.expect = False  # RFC 9110 §10.1.1
+
+    def _decide_coding(self) -> None:
+        codings = [coding.strip(b" \t").lower() for coding in b",".join(self.transfer_encoding).split(b",")]
+        for coding in codings:
+            if coding not in KNOWN_CODINGS and coding not in (b"chunked", b"identity"):
+                if not grammar.token.fullmatch(coding):
+                    raise RemoteError(f"invalid transfer coding: {coding[:40]!r}")
+                raise NotImplementedHere(f"unknown transfer coding: {coding[:40]!r}")
+        if codings[-1] != b"chunked" or codings.count(b"chunked") != 1 or b"identity" in codings:
+            raise RemoteError("Transfer-Encoding does not end in one chunked")  # RFC 9112 §6.3
+        if len(codings) > 1:
+            raise NotImplementedHere(f"transfer coding not supported here: {codings[0].decode('ascii')}")
+        self.chunked = True
+
+
+def parse_lines(raw: bytes, limits: Limits) -> list[Field]:
+    """The fields of a block of lines that are separated, not ended, by CR LF. Raises `RemoteError`."""
+    if not raw:
+        return []
+    lines = raw.split(b"\r\n")
+    if limits.fields and len(lines) > limits.fields:
+        raise HeadTooLarge(f"more than {limits.fields} header fields")
+    # Only a block longer than a field may be has a field that is too long.
+    if limits.field_size and len(raw) > limits.field_size and max(map(len, lines)) > limits.field_size:
+        raise HeadTooLarge(f"a header field of over {limits.field_size} bytes")
+    known = _fields.get
+    return [known(line) or parse_line(line) for line in lines]
+
+
+def parse_trailers(raw: bytes, limits: Limits) -> list[Field]:
+    """The fields behind a chunked body, under the same rules and limits as a head. Raises `RemoteError`."""
+    fields = parse_lines(raw, limits)
+    for field in fields:
+        if field.name in NOT_IN_TRAILERS:
+            raise RemoteError(f"field not allowed in trailers: {field.name.decode('ascii')}")
+    return fields
+
+
+def _content_length(block: FieldBlock, value: bytes) -> None:
+    block.once(b"content-length")
+    if not grammar.content_length.fullmatch(value):
+        raise RemoteError(f"invalid Content-Length: {value[:40]!r}")
+    if len(value) > grammar.CONTENT_LENGTH_DIGITS:
+        raise BodyTooLarge(f"Content-Length of {len(value)} digits")
+    block.content_length = int(value)
+
+
+def _transfer_encoding(block: FieldBlock, value: bytes) -> None:
+    block.transfer_encoding.append(value)
+
+
+def _host(block: FieldBlock, value: bytes) -> None:
+    block.once(b"host")
+    if not grammar.host.fullmatch(value):
+        raise RemoteError(f"invalid Host: {value[:100]!r}")
+    block.host = value
+
+
+def _content_type(block: FieldBlock, value: bytes) -> None:
+    block.once(b"content-type")
+
+
+def _connection(block: FieldBlock, value: bytes) -> None:
+    block.connection |= {option.strip(b" \t").lower() for option in value.split(b",")}
+
+
+def _expect(block: FieldBlock, value: bytes) -> None:
+    if block.version == "HTTP/1.0":
+        return  # RFC 9110 §10.1.1: to be ignored
+    if value.lower() != b"100-continue":
+        raise ExpectationFailed(f"unknown expectation: {value[:40]!r}")
+    block.expect = True
+
+
+def _upgrade(block: FieldBlock, value: bytes) -> None:
+    block.upgrade = value.lower()
+
+
+RULES: Final[dict[bytes, Callable[[FieldBlock, bytes], None]]] = {
+    b"connection": _connection,
+    b"content-length": _content_length,
+    b"content-type": _content_type,
+    b"expect": _expect,
+    b"host": _host,
+    b"transfer-encoding": _transfer_encoding,
+    b"upgrade": _upgrade,
+}
