@@ -168,6 +168,9 @@ class Writer(Protocol):
     def data(self, data: bytes) -> bytes:
         """The bytes that carry `data`. Raises `AppError` if there is no room for them."""
 
+    def skip(self, count: int) -> None:
+        """Somebody else sends `count` bytes of content. Raises `AppError` if there is no room for them."""
+
     def end(self, trailers: tuple[tuple[bytes, bytes], ...] = ()) -> bytes:
         """The bytes that end the content. Raises `AppError` if some of it is missing."""
 
@@ -178,6 +181,9 @@ class NoContent:
     def data(self, data: bytes) -> bytes:
         return b""
 
+    def skip(self, count: int) -> None:
+        raise AppError("a file for a response without content")
+
     def end(self, trailers: tuple[tuple[bytes, bytes], ...] = ()) -> bytes:
         return b""
 
@@ -187,6 +193,9 @@ class UntilClose:
 
     def data(self, data: bytes) -> bytes:
         return data
+
+    def skip(self, count: int) -> None:
+        return
 
     def end(self, trailers: tuple[tuple[bytes, bytes], ...] = ()) -> bytes:
         return b""
@@ -201,10 +210,13 @@ class LengthWriter:
         self._left = length
 
     def data(self, data: bytes) -> bytes:
-        self._left -= len(data)
+        self.skip(len(data))
+        return data
+
+    def skip(self, count: int) -> None:
+        self._left -= count
         if self._left < 0:
             raise AppError(f"content is {-self._left} bytes longer than its Content-Length")
-        return data
 
     def end(self, trailers: tuple[tuple[bytes, bytes], ...] = ()) -> bytes:
         if self._left:
@@ -217,6 +229,9 @@ class ChunkedWriter:
 
     def data(self, data: bytes) -> bytes:
         return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+
+    def skip(self, count: int) -> None:
+        raise AppError("a file cannot be sent in chunks")
 
     def end(self, trailers: tuple[tuple[bytes, bytes], ...] = ()) -> bytes:
         return serialise(b"0", trailers) + b"\r\n" if trailers else b"0\r\n\r\n"

@@ -7,7 +7,7 @@ same bytes, the same `Response` every answer with the same head.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from monoceros.wire.fields import Field, FieldBlock
@@ -67,8 +67,11 @@ class AppError(Exception):
     """The application broke its contract: what it asked us to send is not legal, or not now."""
 
 
-class PeerGone(Exception):
-    """The connection is closed or broken: nobody is left to answer."""
+class PeerGone(ConnectionError):
+    """The connection is closed or broken: nobody is left to answer.
+
+    To frameworks that read a body this is the OSError they expect of a socket.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,14 @@ class Data(NamedTuple):
     data: bytes
 
 
+class FileSpan(NamedTuple):
+    """`count` bytes of content that whoever drives the wire sends from an open file, beginning at `offset`."""
+
+    fd: int
+    offset: int
+    count: int
+
+
 class EndOfMessage(NamedTuple):
     """The message is complete. `trailers` are the fields behind a chunked body."""
 
@@ -131,7 +142,7 @@ END: Final = EndOfMessage()
 CONTINUE: Final = Informational(100)
 
 Received = Request | Data | EndOfMessage | Closed
-Sendable = "Informational | Response | Data | EndOfMessage"
+Sendable: TypeAlias = "Informational | Response | Data | FileSpan | EndOfMessage"
 
 
 class Wire(Protocol):
@@ -143,7 +154,7 @@ class Wire(Protocol):
     def next_event(self) -> Received | Pause:
         """The next event, or why there is none. Raises `RemoteError`."""
 
-    def send(self, event: "Informational | Response | Data | EndOfMessage") -> bytes:
+    def send(self, event: Sendable) -> bytes:
         """The bytes that say `event`. Raises `AppError` if it may not be sent now."""
 
     def leftover(self) -> bytes:

@@ -58,7 +58,7 @@ class Field:
     def __init__(self, name: bytes, value: bytes) -> None:
         self.name = name
         self.value = value
-        self.rule = RULES.get(name)
+        self.rule = RULES.get(name) or (_underscore if b"_" in name else None)
         self.environ: tuple[str, str] | None = None
 
     def __repr__(self) -> str:
@@ -97,7 +97,7 @@ class FieldBlock:
     """The header lines of a request, and what they mean for its framing and its connection.
 
     `content_length` is None where none was sent. `keep_alive` is what the client asks for, `expect` whether
-    it waits for 100 Continue. `environ`, `scope` and `trust` hold what the gateways derive from this block
+    it waits for 100 Continue, `underscores` that some name has one. `environ`, `scope` and `trust` hold what the gateways derive from this block
     for the one peer of its connection. Iterating gives pairs of name and value.
     """
 
@@ -115,6 +115,7 @@ class FieldBlock:
         "seen",
         "transfer_encoding",
         "trust",
+        "underscores",
         "upgrade",
         "version",
     )
@@ -129,6 +130,7 @@ class FieldBlock:
         self.host: bytes | None = None
         self.connection: frozenset[bytes] = frozenset()
         self.upgrade: bytes | None = None
+        self.underscores = False
         self.transfer_encoding: list[bytes] = []
         self.seen: set[bytes] = set()
         self.environ: dict[str, Any] | None = None
@@ -242,6 +244,10 @@ def _expect(block: FieldBlock, value: bytes) -> None:
     if value.lower() != b"100-continue":
         raise ExpectationFailed(f"unknown expectation: {value[:40]!r}")
     block.expect = True
+
+
+def _underscore(block: FieldBlock, value: bytes) -> None:
+    block.underscores = True
 
 
 def _upgrade(block: FieldBlock, value: bytes) -> None:

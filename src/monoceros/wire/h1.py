@@ -23,6 +23,7 @@ from monoceros.wire.events import (
     Closed,
     Data,
     EndOfMessage,
+    FileSpan,
     HeadTooLarge,
     Informational,
     Limits,
@@ -30,6 +31,7 @@ from monoceros.wire.events import (
     Received,
     RemoteError,
     Request,
+    Sendable,
     TargetTooLong,
 )
 from monoceros.wire.fields import FieldBlock
@@ -54,7 +56,7 @@ DONE: Final = State("DONE")
 # All there is to know about the order of what we send. Only `next_cycle` leads back to HEAD.
 SENDING: Final[dict[State, dict[type, State]]] = {
     HEAD: {Informational: HEAD, Response: BODY},
-    BODY: {Data: BODY, EndOfMessage: DONE},
+    BODY: {Data: BODY, FileSpan: BODY, EndOfMessage: DONE},
     DONE: {},
 }
 
@@ -80,6 +82,7 @@ class H1Connection:
     __slots__ = (
         "_at",
         "_buffer",
+        "_continued",
         "_defaults",
         "_eof",
         "_fields",
@@ -102,6 +105,7 @@ class H1Connection:
         self._at = 0  # what stands before this position was handed out
         self._scanned = 0
         self._skipped = False
+        self._continued = False
         self._eof = False
         self._fields: FieldBlock | None = None
         self._reader: Reader = NOTHING_TO_READ
@@ -192,8 +196,11 @@ class H1Connection:
             raise RemoteError("connection closed in the middle of a head")
         return Closed()
 
-    def send(self, event: Informational | Response | Data | EndOfMessage) -> bytes:
-        """The bytes that say `event`. Raises `AppError` if it may not be sent now, or not to this client."""
+    def send(self, event: Sendable) -> bytes:
+        """The bytes that say `event`. Raises `AppError` if it may not be sent now.
+
+        Of a `FileSpan` the content itself is for the caller to send, right behind what this returns.
+        """
         try:
             after = SENDING[self.sending][type(event)]
         except KeyError:
@@ -204,6 +211,9 @@ class H1Connection:
             data = self._writer.end(tuple((field.name, field.value) for field in event.trailers))
         elif isinstance(event, Response):
             data = self._send_head(event)
+        elif isinstance(event, FileSpan):
+            self._writer.skip(event.count)
+            data = b""
         else:
             data = self._send_interim(event)
         self.sending = after
@@ -231,6 +241,8 @@ class H1Connection:
     def _send_interim(self, event: Informational) -> bytes:
         if self.request is None or self.request.line.version == "HTTP/1.0":
             return b""  # RFC 9110 §15.2: never to an HTTP/1.0 client
+        if event.status == 100:
+            self._continued = True
         return serialise(b"HTTP/1.1 %d %b" % (event.status, PHRASES.get(event.status, b"")), event.fields) + b"\r\n"
 
     @property
@@ -239,6 +251,7 @@ class H1Connection:
         return (
             self.request is not None
             and self.request.fields.expect
+            and not self._continued
             and self.receiving is BODY
             and self._at == len(self._buffer)
         )
@@ -251,7 +264,7 @@ class H1Connection:
             return False
         self.receiving = self.sending = HEAD
         self.request = None
-        self._skipped = False
+        self._skipped = self._continued = False
         self._scanned = self._at
         return True
 

@@ -1,0 +1,243 @@
+"""A listener: a bound socket with a name, whatever its birth.
+
+Who accepts does not know which kind it has. Reload and hand-over work on names.
+"""
+
+import ctypes
+import errno
+import os
+import socket
+import stat
+import struct
+from collections.abc import Iterable
+from contextlib import ExitStack
+from typing import Final
+
+from monoceros.settings.values import Address
+
+# The machine is short of something for now, which is not the client's fault: wait, and accept later.
+OVERLOAD: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+
+# accept(2): network errors of the new connection are reported here; it is gone, the listener is well.
+GONE: Final = frozenset(
+    (
+        errno.ECONNABORTED,
+        errno.ENETDOWN,
+        errno.EPROTO,
+        errno.ENOPROTOOPT,
+        errno.EHOSTDOWN,
+        errno.ENONET,
+        errno.EHOSTUNREACH,
+        errno.EOPNOTSUPP,
+        errno.ENETUNREACH,
+    )
+)
+
+Peer = tuple[str, int]  # address and port of a client; ("", 0) over a Unix socket
+
+
+class Overloaded(Exception):
+    """No connection can be accepted for lack of descriptors or memory."""
+
+
+class Listener:
+    """A socket that listens at `address`. `owned` is False for one that somebody handed to us."""
+
+    def __init__(self, address: Address, sock: socket.socket, *, owned: bool = True, shared: bool = True) -> None:
+        self.address = address
+        self.sock = sock
+        self.owned = owned
+        self.shared = shared
+        self.name = address.name
+        # What getsockname says costs a system call, and is asked for with each connection.
+        self.bound = sock.getsockname()
+
+    def __str__(self) -> str:
+        if self.sock.family == socket.AF_UNIX:
+            return f"unix:{self._path}"
+        host, port = self.bound[:2]
+        return f"http://[{host}]:{port}" if self.sock.family == socket.AF_INET6 else f"http://{host}:{port}"
+
+    @property
+    def _path(self) -> str:
+        # The kernel reports an abstract socket's name in bytes that begin with a NUL.
+        return (os.fsdecode(self.bound) if isinstance(self.bound, bytes) else str(self.bound)).replace("\0", "@", 1)
+
+    @property
+    def server(self) -> tuple[str, int | None]:
+        """Host and port as applications are told; a Unix socket's path and None."""
+        if self.sock.family == socket.AF_UNIX:
+            return self._path, None
+        return self.bound[0], self.bound[1]
+
+    @classmethod
+    def open(cls, address: Address, backlog: int, *, reuse_port: bool = False) -> "Listener":
+        """Bind and listen. With `reuse_port`, only bind: each worker listens on a socket of its own.
+
+        Raises `OSError`.
+        """
+        if address.kind == "fd":
+            return cls(address, _listening(socket.socket(fileno=os.dup(address.fd)), backlog), owned=False)
+        if address.kind == "unix":
+            return cls(address, _listening(_bind_unix(address.path), backlog))
+        sock = _bind_tcp(address.host, address.port, reuse_port)
+        return cls(address, sock if reuse_port else _listening(sock, backlog), shared=not reuse_port)
+
+    def for_worker(self, backlog: int) -> "Listener":
+        """What a worker accepts on: this very listener, or its own one on the same address (`reuse_port`)."""
+        if self.shared:
+            return self
+        sock = _listening(_bind_tcp(self.bound[0], self.bound[1], reuse_port=True), backlog)
+        return Listener(self.address, sock, shared=False)
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    def accept(self) -> tuple[socket.socket, Peer] | None:
+        """A connection that does not block, and who it is; None if none waits. Raises `Overloaded`."""
+        try:
+            sock, peer = self.sock.accept()
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if error.errno in OVERLOAD:
+                raise Overloaded(os.strerror(error.errno)) from error
+            if error.errno in GONE:
+                return None
+            raise
+        sock.setblocking(False)
+        if isinstance(peer, tuple):
+            # An IPv4 client of an IPv6 socket is known to logs and to networks by its IPv4 address.
+            return sock, (peer[0].removeprefix("::ffff:"), peer[1])
+        return sock, ("", 0)
+
+    def refuse_new(self) -> None:
+        """From now on no new connection begins, while those already made can still be accepted.
+
+        The kernel has no word for this: closing resets whoever waits in the queue. So SYN packets are
+        dropped by a filter, which a client takes for a busy network, and comes again.
+        """
+        if not self.owned:
+            return
+        if self.sock.family == socket.AF_UNIX:
+            self._unlink()
+            return
+        program = b"".join(struct.pack("HBBI", *instruction) for instruction in DROP_SYN)
+        buffer = ctypes.create_string_buffer(program, len(program))
+        filter = struct.pack("HP", len(DROP_SYN), ctypes.addressof(buffer))
+        try:
+            self.sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, filter)
+        except OSError:
+            return  # a sandbox without socket filters: whoever comes in the last moment is reset
+
+    def close(self) -> None:
+        """Close this process's copy; the socket listens on while others have one."""
+        self.sock.close()
+
+    def _unlink(self) -> None:
+        path = self.address.path
+        if path.startswith("\0"):
+            return
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return
+
+
+# socket(7), asm-generic/socket.h
+SO_ATTACH_FILTER: Final = 26
+
+# Classic BPF over a TCP header: drop the packet if of SYN and ACK only SYN is set, else let it pass.
+DROP_SYN: Final = (
+    (0x30, 0, 0, 13),  # A = flags
+    (0x54, 0, 0, 0x12),  # A &= SYN | ACK
+    (0x15, 0, 1, 0x02),  # A == SYN?
+    (0x06, 0, 0, 0),  # drop
+    (0x06, 0, 0, 0xFFFFFFFF),  # pass
+)
+
+
+def _listening(sock: socket.socket, backlog: int) -> socket.socket:
+    # An inherited socket that listens already keeps the backlog of its maker.
+    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        sock.listen(backlog)
+    if sock.family != socket.AF_UNIX:
+        # Connections inherit it: our writes are whole messages, so waiting for more would only delay them.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setblocking(False)
+    return sock
+
+
+def _bind_tcp(host: str, port: int, reuse_port: bool) -> socket.socket:
+    family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
+        0
+    ]
+    with ExitStack() as undo:
+        sock = undo.enter_context(socket.socket(family, kind, protocol))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(where)
+        undo.pop_all()
+    return sock
+
+
+def _bind_unix(path: str) -> socket.socket:
+    """A bound Unix socket. One left behind by a dead server is removed, one in use is not."""
+    if not path.startswith("\0"):
+        _remove_stale(path)
+    with ExitStack() as undo:
+        sock = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        # The proxy in front runs as another user; who may come in is for the directory to say.
+        before = os.umask(0)
+        try:
+            sock.bind(path)
+        finally:
+            os.umask(before)
+        undo.pop_all()
+    return sock
+
+
+def _remove_stale(path: str) -> None:
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise FileExistsError(errno.EEXIST, "exists and is not a socket", path)
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            os.unlink(path)
+            return
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path)
+
+
+class Listeners(dict[str, Listener]):
+    """Listeners by name."""
+
+    def reconcile(
+        self, wanted: Iterable[Address], backlog: int, *, reuse_port: bool = False
+    ) -> tuple["Listeners", list[Listener]]:
+        """Keep what is still wanted, open what is new, return what may be closed later. All or nothing.
+
+        Raises `OSError` with the address as its filename.
+        """
+        result = Listeners()
+        with ExitStack() as undo:
+            for address in wanted:
+                listener = self.get(address.name)
+                if listener is None:
+                    listener = _open(address, backlog, reuse_port)
+                    undo.callback(listener.close)
+                result[address.name] = listener
+            undo.pop_all()
+        return result, [listener for name, listener in self.items() if name not in result]
+
+
+def _open(address: Address, backlog: int, reuse_port: bool) -> Listener:
+    try:
+        return Listener.open(address, backlog, reuse_port=reuse_port)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), address.name) from error
