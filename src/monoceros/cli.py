@@ -10,13 +10,11 @@ import traceback
 from collections.abc import Sequence
 from typing import Final
 
+from monoceros import app
 from monoceros.settings import Settings, SettingsError
 from monoceros.settings.load import load
 from monoceros.settings.place import enter, here
 from monoceros.settings.render import print_config
-
-BOOT_FAILED: Final = 3
-APP_NOT_FOUND: Final = 4
 
 NO_APPLICATION: Final = (
     "No application module specified. Name it as MODULE:VARIABLE, for example: monoceros myproject.wsgi:application"
@@ -55,8 +53,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def check(settings: Settings) -> int:
     """Import the application as a worker would, and say on stderr what is wrong. Returns the exit status."""
-    from monoceros import app
-
     for note in settings.notes:
         print(f"Warning: {note}", file=sys.stderr)
     enter(settings)
@@ -64,11 +60,11 @@ def check(settings: Settings) -> int:
         return 0 if settings.print_config else complain(NO_APPLICATION, SettingsError.status)
     try:
         app.load(settings.wsgi_app)
-    except app.AppNotFound as error:
-        return complain(str(error), APP_NOT_FOUND)
+    except app.BootError as error:
+        return complain(str(error), error.status)
     except (Exception, SystemExit):  # anything that a user's module can do when it is imported
         traceback.print_exc()
-        return BOOT_FAILED
+        return app.BootError.status
     return 0
 
 

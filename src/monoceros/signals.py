@@ -34,6 +34,13 @@ class Signals:
         except BlockingIOError:
             return b""
 
+    def nudge(self) -> None:
+        """Make it readable without a signal: a byte 0 comes out of `drain`."""
+        try:
+            self._writer.send(b"\0")
+        except BlockingIOError:
+            return  # it is readable already
+
     def close(self) -> None:
         """Take down the byte's way. The handlers stay: who closes is about to install others, or to exit."""
         signal.set_wakeup_fd(-1)

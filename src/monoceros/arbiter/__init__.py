@@ -1,0 +1,1 @@
+"""What runs in the master: it owns the sockets, forks the workers, and watches them."""

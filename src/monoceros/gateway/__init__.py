@@ -1,0 +1,1 @@
+"""What applications see. No socket, no selector, no await: values in, events out."""

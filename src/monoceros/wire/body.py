@@ -3,6 +3,7 @@
 A reader takes bytes from a buffer and gives events; a writer turns content into bytes.
 """
 
+from math import inf
 from typing import Final, Protocol
 
 from monoceros.wire import grammar
@@ -70,11 +71,11 @@ class ChunkedReader:
     `left` counts down the current chunk with its CR LF; 0 while a size line is awaited.
     """
 
-    __slots__ = ("_ending", "_limits", "_scanned", "_total", "left")
+    __slots__ = ("_ending", "_limits", "_room", "_scanned", "left")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._total = 0
+        self._room: float = limits.body or inf
         self._ending = False  # the last chunk was there: trailers follow
         self._scanned = 0  # how much of the trailers was looked at, from their start
         self.left = 0
@@ -82,47 +83,49 @@ class ChunkedReader:
     def read(self, buffer: Buffer, at: int) -> tuple[Data | EndOfMessage | Pause, int]:
         # All chunks that are here become one event: a stranger's chunks of one byte must not cost an event each.
         pieces: list[bytes] = []
-        while not self._ending:
-            if not self.left:
-                end = self._size_line(buffer, at)
-                if end < 0:
-                    break
-                at = end + 2
-            elif self.left > 2:
-                piece = bytes(buffer[at : at + self.left - 2])
-                if not piece:
-                    break
-                self.left -= len(piece)
-                at += len(piece)
-                pieces.append(piece)
-            else:
-                at = self._chunk_end(buffer, at)
-                if self.left:
-                    break
+        try:
+            while not self._ending:
+                if not self.left:
+                    match = grammar.chunk_line.match(buffer, at, at + CHUNK_LINE_LIMIT + 2)
+                    if match is None:
+                        refuse_chunk_line(buffer, at)
+                        break
+                    size = self._begin(int(match[1], 16))
+                    at = match.end()
+                    end = at + size
+                    if size and buffer[end : end + 2] == b"\r\n":  # all of it is here, as it mostly is
+                        pieces.append(bytes(buffer[at:end]))
+                        at = end + 2
+                        self.left = 0
+                elif self.left > 2:
+                    piece = bytes(buffer[at : at + self.left - 2])
+                    if not piece:
+                        break
+                    self.left -= len(piece)
+                    at += len(piece)
+                    pieces.append(piece)
+                else:
+                    at = self._chunk_end(buffer, at)
+                    if self.left:
+                        break
+        except RemoteError:
+            # What came before the fault goes first, however it was cut on its way; the next read meets it again.
+            if not pieces:
+                raise
         if pieces:
             return Data(pieces[0] if len(pieces) == 1 else b"".join(pieces)), at
         return self._read_trailers(buffer, at) if self._ending else (NEED_DATA, at)
 
-    def _size_line(self, buffer: Buffer, at: int) -> int:
-        """Begin the chunk whose size stands at `at`. Where that line ends, or -1 if it is not whole yet."""
-        end = buffer.find(b"\r\n", at, at + CHUNK_LINE_LIMIT + 2)
-        if end < 0:
-            if len(buffer) - at > CHUNK_LINE_LIMIT:
-                raise RemoteError(f"chunk size line of over {CHUNK_LINE_LIMIT} bytes")
-            refuse_bare_newline(buffer, at)
-            return -1
-        match = grammar.chunk_line.fullmatch(buffer, at, end)
-        if match is None:
-            raise RemoteError(f"invalid chunk size: {bytes(buffer[at : min(end, at + 40)])!r}")
-        size = int(match[1], 16)
-        self._total += size
-        if self._limits.body and self._total > self._limits.body:
+    def _begin(self, size: int) -> int:
+        """Begin a chunk of this size, or the trailers if it is 0."""
+        if size > self._room:
             raise BodyTooLarge(f"chunked content of over {self._limits.body} bytes")
         if size:
+            self._room -= size
             self.left = size + 2
         else:
             self._ending = True
-        return end
+        return size
 
     def _chunk_end(self, buffer: Buffer, at: int) -> int:
         """Pass over what has come of the CR LF behind a chunk. Where that ends."""
@@ -137,7 +140,8 @@ class ChunkedReader:
         if buffer[at : at + 2] == b"\r\n":
             return END, at + 2
         end = buffer.find(b"\r\n\r\n", at + self._scanned)
-        if (end if end >= 0 else len(buffer)) - at > self._limits.head:
+        # Up to three bytes at the end of what is here may be a part of the CR LF CR LF that is awaited.
+        if (end if end >= 0 else len(buffer) - 3) - at > self._limits.head:
             raise HeadTooLarge(f"trailers of over {self._limits.head} bytes")
         if end < 0:
             refuse_bare_newline(buffer, at + max(0, self._scanned - 1))
@@ -145,6 +149,16 @@ class ChunkedReader:
             return NEED_DATA, at
         trailers: list[Field] = parse_trailers(bytes(buffer[at:end]), self._limits)
         return EndOfMessage(trailers), end + 4
+
+
+def refuse_chunk_line(buffer: Buffer, at: int) -> None:
+    """Raise `RemoteError` for what stands at `at`, unless it is the beginning of a chunk's size line."""
+    end = buffer.find(b"\r\n", at, at + CHUNK_LINE_LIMIT + 2)
+    if end >= 0:
+        raise RemoteError(f"invalid chunk size: {bytes(buffer[at : min(end, at + 40)])!r}")
+    if len(buffer) - at > CHUNK_LINE_LIMIT + 1:  # the last byte may be the CR of its end
+        raise RemoteError(f"chunk size line of over {CHUNK_LINE_LIMIT} bytes")
+    refuse_bare_newline(buffer, at)
 
 
 def refuse_bare_newline(buffer: Buffer, start: int = 0) -> None:

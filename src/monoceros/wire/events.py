@@ -114,11 +114,11 @@ class Data(NamedTuple):
 
 
 class FileSpan(NamedTuple):
-    """`count` bytes of content that whoever drives the wire sends from an open file, beginning at `offset`."""
+    """`size` bytes of content that whoever drives the wire sends from an open file, beginning at `offset`."""
 
     fd: int
     offset: int
-    count: int
+    size: int
 
 
 class EndOfMessage(NamedTuple):

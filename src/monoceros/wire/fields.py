@@ -97,8 +97,8 @@ class FieldBlock:
     """The header lines of a request, and what they mean for its framing and its connection.
 
     `content_length` is None where none was sent. `keep_alive` is what the client asks for, `expect` whether
-    it waits for 100 Continue, `underscores` that some name has one. `environ`, `scope` and `trust` hold what the gateways derive from this block
-    for the one peer of its connection. Iterating gives pairs of name and value.
+    it waits for 100 Continue, `underscores` whether some name has one. `environ`, `scope` and `trust` hold
+    what the gateways derive from this block for the one peer of its connection. Iterating gives pairs.
     """
 
     __slots__ = (
@@ -128,7 +128,7 @@ class FieldBlock:
         self.chunked = False
         self.expect = False
         self.host: bytes | None = None
-        self.connection: frozenset[bytes] = frozenset()
+        self.connection: set[bytes] = set()
         self.upgrade: bytes | None = None
         self.underscores = False
         self.transfer_encoding: list[bytes] = []
@@ -235,7 +235,7 @@ def _content_type(block: FieldBlock, value: bytes) -> None:
 
 
 def _connection(block: FieldBlock, value: bytes) -> None:
-    block.connection |= {option.strip(b" \t").lower() for option in value.split(b",")}
+    block.connection.update(option.strip(b" \t").lower() for option in value.split(b","))
 
 
 def _expect(block: FieldBlock, value: bytes) -> None:

@@ -36,12 +36,12 @@ content_length = re.compile(rb"[0-9]+")
 # 18 digits are an exbibyte and fit a signed 64-bit word, which is what others would keep it in.
 CONTENT_LENGTH_DIGITS = 18
 
-# RFC 9112 §7.1       chunk-size [ chunk-ext ], chunk-ext = *( BWS ";" BWS name [ BWS "=" BWS value ] )
+# RFC 9112 §7.1       chunk-size [ chunk-ext ] CRLF, chunk-ext = *( BWS ";" BWS name [ BWS "=" BWS value ] )
 #
 # 15 hex digits fit a signed 64-bit word: what the next reader of the stream could misread is refused.
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
 chunk_line = re.compile(
-    rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[ \t]*%s(?:[ \t]*=[ \t]*(?:%s|%s))?)*" % (TOKEN, TOKEN, _QUOTED)
+    rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[ \t]*%s(?:[ \t]*=[ \t]*(?:%s|%s))?)*\r\n" % (TOKEN, TOKEN, _QUOTED)
 )
 
 # A line ends in CR LF. A bare CR or LF is where two parsers see different lines (RFC 9112 §2.2 lets a

@@ -36,7 +36,7 @@ from monoceros.wire.events import (
 )
 from monoceros.wire.fields import FieldBlock
 from monoceros.wire.line import request_line
-from monoceros.wire.response import PHRASES, Defaults, Response, serialise
+from monoceros.wire.response import PHRASES, Defaults, Response, check_field, serialise
 
 
 class State:
@@ -90,12 +90,12 @@ class H1Connection:
         "_reader",
         "_scanned",
         "_skipped",
-        "_writer",
         "closing",
         "keep_alive",
         "receiving",
         "request",
         "sending",
+        "writer",
     )
 
     def __init__(self, limits: Limits, defaults: Defaults) -> None:
@@ -109,7 +109,7 @@ class H1Connection:
         self._eof = False
         self._fields: FieldBlock | None = None
         self._reader: Reader = NOTHING_TO_READ
-        self._writer: Writer = UNTIL_CLOSE
+        self.writer: Writer = UNTIL_CLOSE
         self.receiving = HEAD
         self.sending = HEAD
         self.request: Request | None = None
@@ -140,18 +140,20 @@ class H1Connection:
             if type(event) is EndOfMessage:
                 self.receiving = DONE
                 self._scanned = self._at
-            elif event is NEED_DATA and self._eof:
+            elif event is not NEED_DATA:
+                self._continued = True  # content has come: the client does not wait to be asked for it
+            elif self._eof:
                 raise RemoteError("connection closed in the middle of the content")
             return event
         return PAUSED
 
     def _next_request(self) -> Received | Pause:
-        end = self._buffer.find(b"\r\n\r\n", self._scanned)
-        if end < 0:
-            return self._incomplete()
         at, limits = self._at, self._limits
         if self._buffer[at : at + 2] == b"\r\n":
             return self._skip_empty_line()
+        end = self._buffer.find(b"\r\n\r\n", self._scanned)
+        if end < 0:
+            return self._incomplete()
         data = self._buffer = bytes(self._buffer)
         line_end = data.find(b"\r\n", at)
         if line_end - at > limits.line > 0:
@@ -183,10 +185,13 @@ class H1Connection:
         """What there is to say of a head whose end has not come: too long, cut off, or to be waited for."""
         buffer, at, limits = self._buffer, self._at, self._limits
         size = len(buffer) - at
-        if size > limits.line > 0 and buffer.find(b"\r\n", at, at + limits.line + 2) < 0:
+        # What is here may end in a part of the CR LF, or CR LF CR LF, that is awaited: it does not count.
+        if size - 1 > limits.line > 0 and buffer.find(b"\r\n", at, at + limits.line + 2) < 0:
             raise TargetTooLong(f"request line of over {limits.line} bytes")
-        if size > limits.head:
+        if size - 3 > limits.head:
             raise HeadTooLarge(f"head of over {limits.head} bytes")
+        if buffer[at : at + 1] == b"\n":
+            raise RemoteError("bare CR or LF")  # even if the content before it ends in a CR
         # Only what is new is looked at: a head that comes byte by byte must not cost n².
         refuse_bare_newline(buffer, max(at, self._scanned - 1))
         self._scanned = max(at, len(buffer) - 3)
@@ -206,13 +211,13 @@ class H1Connection:
         except KeyError:
             raise AppError(f"cannot send {type(event).__name__} in state {self.sending}") from None
         if isinstance(event, Data):
-            data = self._writer.data(event.data)
+            data = self.writer.data(event.data)
         elif isinstance(event, EndOfMessage):
-            data = self._writer.end(tuple((field.name, field.value) for field in event.trailers))
+            data = self.writer.end(tuple((f.name, check_field(f.name, f.value)) for f in event.trailers))
         elif isinstance(event, Response):
             data = self._send_head(event)
         elif isinstance(event, FileSpan):
-            self._writer.skip(event.count)
+            self.writer.skip(event.size)
             data = b""
         else:
             data = self._send_interim(event)
@@ -221,7 +226,7 @@ class H1Connection:
 
     def _send_head(self, response: Response) -> bytes:
         method, version = (self.request.line.method, self.request.line.version) if self.request else ("GET", "HTTP/1.1")
-        writer = self._writer = writer_for(method, version, response)
+        writer = self.writer = writer_for(method, version, response)
         if self.closing or response.close or writer is UNTIL_CLOSE or not self._worth_reading():
             self.keep_alive = False
         if self.keep_alive:
@@ -243,7 +248,8 @@ class H1Connection:
             return b""  # RFC 9110 §15.2: never to an HTTP/1.0 client
         if event.status == 100:
             self._continued = True
-        return serialise(b"HTTP/1.1 %d %b" % (event.status, PHRASES.get(event.status, b"")), event.fields) + b"\r\n"
+        fields = [(name, check_field(name, value)) for name, value in event.fields]
+        return serialise(b"HTTP/1.1 %d %b" % (event.status, PHRASES.get(event.status, b"")), fields) + b"\r\n"
 
     @property
     def awaits_continue(self) -> bool:
@@ -258,15 +264,22 @@ class H1Connection:
 
     def next_cycle(self) -> bool:
         """Make ready for the next request. False if the connection must close instead. Raises `RemoteError`."""
+        if not self.keep_alive or self.sending is not DONE:
+            return False
         while self.receiving is BODY and self.next_event() is not NEED_DATA:
             pass  # the rest of the content that is here already
-        if not self.keep_alive or self.sending is not DONE or self.receiving is not DONE:
+        if self.receiving is not DONE:
             return False
         self.receiving = self.sending = HEAD
         self.request = None
         self._skipped = self._continued = False
         self._scanned = self._at
         return True
+
+    @property
+    def has_begun(self) -> bool:
+        """Bytes are here that no event has told of."""
+        return self._at < len(self._buffer)
 
     def leftover(self) -> bytes:
         """What was received but not parsed: what a successor starts with."""

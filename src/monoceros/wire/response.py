@@ -22,13 +22,13 @@ WITHOUT_CONTENT: Final = frozenset((204, 304))
 class Response:
     """Status and fields of a final response, as an application gave them.
 
-    `fields` are (name, value) in bytes, without what is about the connection; `length` is the
+    `given` are the fields as they came, `fields` those without what is about the connection; `length` is the
     Content-Length or None; `close` says that the application asked to close the connection.
     `raw` is the status line and the fields as they go out; Date, Server and framing are added per message.
     Raises `AppError` for what cannot be sent.
     """
 
-    __slots__ = ("close", "fields", "has_date", "has_server", "length", "raw", "reason", "status")
+    __slots__ = ("close", "fields", "given", "has_date", "has_server", "length", "raw", "reason", "sized", "status")
 
     def __init__(self, status: int, fields: Iterable[tuple[bytes, bytes]] = (), reason: bytes | None = None) -> None:
         if not 200 <= status <= 999:
@@ -39,11 +39,21 @@ class Response:
             raise AppError(f"invalid reason phrase: {self.reason[:100]!r}")
         self.length: int | None = None
         self.close = self.has_date = self.has_server = False
-        self.fields: Sequence[tuple[bytes, bytes]] = tuple(self._sendable(fields))
+        self.given = tuple(fields)
+        self.fields: Sequence[tuple[bytes, bytes]] = tuple(self._sendable())
+        self.sized: Response | None = None
         self.raw = serialise(b"HTTP/1.1 %d %b" % (status, self.reason), self.fields)
 
-    def _sendable(self, fields: Iterable[tuple[bytes, bytes]]) -> Iterable[tuple[bytes, bytes]]:
-        for name, value in fields:
+    def with_length(self, length: int) -> "Response":
+        """The same head with this Content-Length. The last one made is kept: pages of one length come in rows."""
+        sized = self.sized
+        if sized is None or sized.length != length:
+            fields = [*self.given, (b"Content-Length", b"%d" % length)]
+            sized = self.sized = Response(self.status, fields, self.reason)
+        return sized
+
+    def _sendable(self) -> Iterable[tuple[bytes, bytes]]:
+        for name, value in self.given:
             value = check_field(name, value)
             match name.lower():
                 case b"content-length":

@@ -1,0 +1,82 @@
+"""What is measured: one entry a row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+MIB = 1024 * 1024
+HELLO = b"Hello, World!"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server said before it was measured."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    about: str
+    app: str
+    """`module:attribute` in bench/apps."""
+    right: Callable[[bytes], bool]
+    """Is this the body the application meant?"""
+    needs: frozenset[str] = frozenset({"wsgi"})
+    """What a server must be able to do; see `Server.can`."""
+    threads: int | None = None
+    """How many; None for as many as suit one core (`servers.THREADS`)."""
+    script: str | None = None
+    """A file in bench/wrk."""
+    body: bytes | None = None
+    """What the check sends by POST; `script` sends the same."""
+    idle: int = 0
+    """Keep-alive connections that are open and silent meanwhile."""
+    remark: Callable[[Answer], str | None] = lambda answer: None
+    """What a reader should know about how this server did it."""
+
+
+def hello(body: bytes) -> bool:
+    return body == HELLO
+
+
+def hello_json(body: bytes) -> bool:
+    return bool(json.loads(body) == {"message": "Hello, World!"})
+
+
+def one_mib(body: bytes) -> bool:
+    return body == b"x" * MIB
+
+
+def without_wrapper(answer: Answer) -> str | None:
+    if answer.headers.get("x-file-wrapper") == "yes":
+        return None
+    return "has no wsgi.file_wrapper; the application reads the file in blocks of 64 KiB"
+
+
+WSGI = frozenset({"wsgi"})
+THREADS = WSGI | {"threads"}
+
+ROWS = [
+    Row("hello", "13 bytes, the client's headers are always the same", "hello:app", hello),
+    Row("hello-browser", "13 header lines as a browser's, the cookie differs on each request", "hello:app", hello,
+        script="browser.lua"),
+    Row("hello-access-log", "a line per request in a file", "hello:app", hello, needs=WSGI | {"access-log"}),
+    Row("idle-1000", "hello, while 1,000 more keep-alive connections are open and silent", "hello:app", hello,
+        idle=1000),
+    Row("flask-json", "Flask, a small JSON answer", "flask_json:app", hello_json),
+    Row("django-json", "Django without middleware, a small JSON answer", "django_json:app", hello_json),
+    Row("sleep", "each request sleeps 10 ms; 8 threads, so 800 a second at most", "waiting:sleep", hello,
+        needs=THREADS, threads=8),
+    Row("mixed", "one request in a hundred sleeps 100 ms; 8 threads", "waiting:mixed", hello,
+        needs=THREADS, threads=8),
+    Row("upload-1m", "POST of 1 MiB, read in blocks of 64 KiB", "large:upload", lambda body: body == b"%d" % MIB,
+        script="upload.lua", body=b"x" * MIB),
+    Row("download-1m", "1 MiB from memory in chunks of 64 KiB", "large:download", one_mib),
+    Row("file-1m", "1 MiB from a file, by wsgi.file_wrapper", "large:file", one_mib, remark=without_wrapper),
+]  # fmt: skip

@@ -1,0 +1,143 @@
+"""Who is measured: one entry a server.
+
+Comparable means: one worker process, keep-alive on and long, no access log unless the row is about it, quiet error
+log, the same number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .rows import Row
+
+APPS = Path(__file__).parent / "apps"
+
+# What everybody with a pool gets where the row leaves it open. Their own defaults are 1 (gunicorn), 4 (waitress) and
+# 512 (granian). Granian on one core, with 1 and with 4: no difference beyond the noise, in hello and in flask-json.
+THREADS = 4
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a server is to run, and what."""
+
+    bin: Path
+    """The directory of the peers' environment with `python` in it."""
+    home: Path
+    """An empty directory: its working directory."""
+    port: int
+    row: Row
+
+    @property
+    def python(self) -> str:
+        return str(self.bin / "python")
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def access_log(self) -> Path | None:
+        return self.home / "access.log" if "access-log" in self.row.needs else None
+
+    @property
+    def threads(self) -> str:
+        return str(self.row.threads or THREADS)
+
+
+@dataclass(frozen=True)
+class Server:
+    name: str
+    command: Callable[[Place], list[str]]
+    can: frozenset[str]
+    package: str | None = None
+    """The distribution it comes in; None for a program of the system."""
+    only: frozenset[str] | None = None
+    """Rows it takes part in; None for all that it can do."""
+
+    def joins(self, row: Row) -> bool:
+        """Is this row any of its business? If so it has a cell there, be it an empty one."""
+        if self.only is not None:
+            return row.name in self.only
+        return row.needs & INTERFACES <= self.can
+
+    def lacks(self, row: Row) -> str | None:
+        """Why it cannot do this row."""
+        missing = sorted(row.needs - self.can) if self.only is None else []
+        return f"has no {' and no '.join(missing)}" if missing else None
+
+
+INTERFACES = frozenset({"wsgi", "asgi"})
+EVERYTHING = frozenset({"wsgi", "threads", "access-log"})
+
+
+def gunicorn_like(module: str, kind: str) -> Callable[[Place], list[str]]:
+    """Monoceros takes Gunicorn's command line, so the two are started by the same words."""
+
+    def command(place: Place) -> list[str]:
+        words = [place.python, "-m", module, "-k", kind, "-w", "1", "-b", place.address]
+        words += ["--keep-alive", "75", "--worker-connections", "4000", "--log-level", "warning"]
+        if kind == "gthread":
+            words += ["--threads", place.threads]
+        if place.access_log:
+            words += ["--access-logfile", str(place.access_log)]
+        return [*words, place.row.app]
+
+    return command
+
+
+def granian(place: Place) -> list[str]:
+    # It writes its access log to stdout only, which `process.py` sends to a file.
+    log = ["--log", "--log-level", "info", "--access-log"] if place.access_log else ["--no-log"]
+    words = [str(place.bin / "granian"), "--interface", "wsgi", "--http", "1", "--no-ws", "--workers", "1"]
+    words += ["--host", "127.0.0.1", "--port", str(place.port)]
+    words += ["--runtime-threads", "1", "--blocking-threads", place.threads]
+    return [*words, *log, place.row.app]
+
+
+def waitress(place: Place) -> list[str]:
+    # select() ends at descriptor 1023; its default of 100 connections well before.
+    words = [str(place.bin / "waitress-serve"), f"--listen={place.address}", "--asyncore-use-poll"]
+    words += ["--connection-limit=4000", f"--threads={place.threads}"]
+    return [*words, place.row.app]
+
+
+def bjoern(place: Place) -> list[str]:
+    return [place.python, str(APPS / "run_bjoern.py"), str(place.port), place.row.app]
+
+
+NGINX = """
+daemon off; worker_processes 1; pid {home}/nginx.pid; error_log stderr error;
+events {{ worker_connections 4000; }}
+http {{
+    access_log off; keepalive_timeout 75; keepalive_requests 1000000000;
+    client_body_temp_path {home}/a; proxy_temp_path {home}/b; fastcgi_temp_path {home}/c;
+    uwsgi_temp_path {home}/d; scgi_temp_path {home}/e;
+    server {{ listen {address}; default_type text/plain; location / {{ return 200 "Hello, World!"; }} }}
+}}
+"""
+
+
+def nginx(place: Place) -> list[str]:
+    config = place.home / "nginx.conf"
+    config.write_text(NGINX.format(home=place.home, address=place.address))
+    return ["nginx", "-e", "stderr", "-c", str(config), "-p", str(place.home)]
+
+
+BASE = "monoceros"
+
+SERVERS = [
+    Server(BASE, gunicorn_like("monoceros", "gthread"), EVERYTHING, "monoceros"),
+    # The same code without a spare thread: two rows are enough to see what the spares cost.
+    Server("monoceros-sync", gunicorn_like("monoceros", "sync"), EVERYTHING, "monoceros",
+           only=frozenset({"hello", "hello-browser"})),
+    Server("granian", granian, EVERYTHING, "granian"),
+    Server("bjoern", bjoern, frozenset({"wsgi"}), "bjoern"),
+    Server("gunicorn-sync", gunicorn_like("gunicorn", "sync"), frozenset({"wsgi", "access-log"}), "gunicorn"),
+    Server("gunicorn-gthread", gunicorn_like("gunicorn", "gthread"), EVERYTHING, "gunicorn"),
+    Server("waitress", waitress, frozenset({"wsgi", "threads"}), "waitress"),
+    # The limit: what one core can do if nothing has to be done.
+    Server("nginx", nginx, frozenset(), only=frozenset({"hello", "hello-browser", "idle-1000"})),
+]  # fmt: skip

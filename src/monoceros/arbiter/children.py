@@ -1,0 +1,182 @@
+"""Who lives, who should: facts in, actions out. Nothing here forks, kills, logs or reads a clock."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from monoceros.scoreboard import BOOTING, DEADLINE, DRAINING, NEVER, READY, STATE, Slot
+
+# After a failed boot the next try waits, each time twice as long, in milliseconds: a database that is away
+# comes back sooner if it is not knocked at all the time.
+FIRST_PAUSE: Final = 1_000
+LONGEST_PAUSE: Final = 30_000
+
+# What a worker gets to write down its stacks after SIGABRT, in milliseconds.
+LAST_WORDS: Final = 1_000
+
+# How often to look at the scoreboard while somebody boots, and at the longest, in milliseconds.
+BOOT_LOOK: Final = 50
+LONGEST_SLEEP: Final = 10_000
+
+
+@dataclass(eq=False)
+class Child:
+    """What the arbiter knows of a worker: only what the kernel and the scoreboard told it.
+
+    `leave_by` is when a worker that was told to leave must be gone, `kill_at` when one that was aborted is
+    killed, both in milliseconds. `born` is when it was forked.
+    """
+
+    pid: int
+    number: int
+    generation: int
+    slot: Slot = field(repr=False)
+    born: int
+    leave_by: int = NEVER
+    kill_at: int = NEVER
+    killed: bool = False
+
+    def __str__(self) -> str:
+        return f"worker={self.number} gen={self.generation} pid={self.pid}"
+
+    @property
+    def ready(self) -> bool:
+        return self.slot[STATE] == READY
+
+    @property
+    def booting(self) -> bool:
+        return self.slot[STATE] == BOOTING
+
+    @property
+    def leaving(self) -> bool:
+        """It was told to leave, or has said on its own that it will."""
+        return self.leave_by != NEVER or self.slot[STATE] == DRAINING
+
+    @property
+    def deadline(self) -> int:
+        """When something must be done about it, unless it says something else by then."""
+        if self.killed:
+            return NEVER
+        if self.slot[STATE] == DRAINING:
+            # It ends itself at its deadline; a little later we know that it did not.
+            return min(self.slot[DEADLINE] + LAST_WORDS, self.leave_by)
+        return min(self.slot[DEADLINE], self.leave_by) if self.kill_at == NEVER else self.kill_at
+
+
+@dataclass(frozen=True)
+class Spawn:
+    """Fork one worker of the current generation."""
+
+
+@dataclass(frozen=True)
+class Retire:
+    """Tell a worker to finish and leave."""
+
+    child: Child
+
+
+@dataclass(frozen=True)
+class Abort:
+    """A worker has missed its deadline: let it say where it is stuck."""
+
+    child: Child
+
+
+@dataclass(frozen=True)
+class Kill:
+    """End a worker at once."""
+
+    child: Child
+
+
+Action = Spawn | Retire | Abort | Kill
+
+
+class Children:
+    """The workers there are, and the number there should be.
+
+    `established` says that some worker has been ready at some time: from then on a failed boot is retried
+    instead of ending the server.
+    """
+
+    def __init__(self) -> None:
+        self.living: list[Child] = []
+        self.generation = 0
+        self.target = 0
+        self.established = False
+        self._pause = 0
+        self._failed_at = 0
+
+    def begin(self, target: int) -> None:
+        """A new generation of `target` workers is to take over."""
+        self.generation += 1
+        self.target = target
+        self._pause = 0
+
+    def free_number(self) -> int:
+        """The lowest number that no living worker has."""
+        taken = {child.number for child in self.living}
+        return next(number for number in range(1, len(taken) + 2) if number not in taken)
+
+    def look(self) -> None:
+        """Take note of who has become ready."""
+        ready = [child for child in self.living if child.ready]
+        self.established |= bool(ready)
+        if any(child.born >= self._failed_at for child in ready):
+            self._pause = 0
+
+    def step(self, now: int) -> list[Action]:
+        """What brings us closer to `target` ready workers of this generation. Only says; the arbiter does.
+
+        A new generation sends one scout first. As its workers get ready, as many of the old retire.
+        """
+        self.look()
+        staying = [child for child in self.living if not child.leaving]
+        fresh = [child for child in staying if child.generation == self.generation]
+        stale = [child for child in staying if child.generation < self.generation]
+        ready = sum(child.ready for child in fresh)
+        wanted = self.target if ready or not stale else min(1, self.target)
+        missing = wanted - len(fresh)
+        if self._pause:
+            # One at a time, and only when its time has come and the last try is over.
+            trying = any(child.booting for child in fresh)
+            missing = min(missing, 1) if now >= self._failed_at + self._pause and not trying else 0
+        surplus = max(0, ready + len(stale) - self.target)
+        return [
+            *self._overdue(now),
+            *(Spawn() for _ in range(missing)),
+            *(Retire(child) for child in (stale + [child for child in fresh if child.ready])[:surplus]),
+        ]
+
+    def _overdue(self, now: int) -> list[Action]:
+        late = [child for child in self.living if child.deadline <= now]
+        return [
+            Kill(child)
+            if child.kill_at <= now or child.leave_by <= now or child.slot[STATE] == DRAINING
+            else Abort(child)
+            for child in late
+        ]
+
+    def exited(self, pid: int, now: int) -> Child | None:
+        """A process is gone. The child that it was, or None if it was none of ours."""
+        child = next((child for child in self.living if child.pid == pid), None)
+        if child is None:
+            return None
+        self.look()
+        self.living.remove(child)
+        if child.booting and child.leave_by == NEVER:
+            self._failed_at = now
+            self._pause = min(2 * self._pause, LONGEST_PAUSE) if self._pause else FIRST_PAUSE
+        return child
+
+    @property
+    def pause(self) -> float:
+        """How long the next try to boot waits after the last one failed, in seconds; 0 if none did."""
+        return self._pause / 1000
+
+    def next_wake(self, now: int) -> float:
+        """Seconds until the first deadline could be missed: how long the arbiter may sleep."""
+        moments = [child.deadline for child in self.living]
+        if self._pause:
+            moments.append(self._failed_at + self._pause)
+        longest = BOOT_LOOK if any(child.booting for child in self.living) else LONGEST_SLEEP
+        return max(0, min([longest, *(moment - now for moment in moments)])) / 1000

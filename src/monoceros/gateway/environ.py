@@ -1,0 +1,121 @@
+"""Request to environ (PEP 3333). The only place where a field's name becomes a key."""
+
+import os
+from typing import Any, Final
+from urllib.parse import unquote_to_bytes
+
+import monoceros
+from monoceros.gateway.trust import Decision
+from monoceros.settings.table import Settings
+from monoceros.wire.events import Request
+from monoceros.wire.fields import Field, FieldBlock
+from monoceros.wire.line import RequestLine
+
+Environ = dict[str, Any]
+
+# CGI gives these two without HTTP_ (RFC 3875 §4.1).
+UNPREFIXED: Final = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
+
+# Several lines of one field are one list (RFC 9110 §5.3), but a list of cookies is divided by semicolons
+# (RFC 6265 §4.2.1, RFC 9113 §8.2.3).
+SEPARATORS: Final = {"HTTP_COOKIE": "; "}
+
+
+def server_part(settings: Settings, errors: object, file_wrapper: object) -> Environ:
+    """What is the same in all requests of a worker."""
+    return {
+        "wsgi.version": (1, 0),
+        "wsgi.errors": errors,
+        "wsgi.multithread": settings.threads > 1,
+        "wsgi.multiprocess": settings.workers > 1,
+        "wsgi.run_once": False,
+        "wsgi.file_wrapper": file_wrapper,
+        "wsgi.input_terminated": True,
+        "SERVER_SOFTWARE": f"monoceros/{monoceros.__version__}",
+        "SCRIPT_NAME": settings.root_path.rstrip("/") or os.environ.get("SCRIPT_NAME", ""),
+    }
+
+
+def connection_part(server: Environ, address: tuple[str, int | None], peer: tuple[str, int], sock: object) -> Environ:
+    """The same, and what one connection adds: who serves whom. Over a Unix socket there is no port."""
+    host, port = address
+    environ = server | {
+        "SERVER_NAME": host,
+        "SERVER_PORT": "80" if port is None else str(port),
+        "REMOTE_ADDR": peer[0],
+        "gunicorn.socket": sock,
+    }
+    if peer[0]:
+        environ["REMOTE_PORT"] = str(peer[1])
+    return environ
+
+
+def build(connection: Environ, request: Request, decision: Decision) -> Environ:
+    """The environ of one request, but for `wsgi.input` and what else lives as long as the request."""
+    line, fields = request
+    template = fields.environ
+    if template is None:
+        template = fields.environ = _template(connection, fields, decision)
+    environ = template.copy()
+    environ.update(line.environ or _from_line(line))
+    if environ["SCRIPT_NAME"]:
+        _take_off_prefix(environ)
+    return environ
+
+
+def _template(connection: Environ, fields: FieldBlock, decision: Decision) -> Environ:
+    """All that follows from the connection and the header block."""
+    environ = connection.copy()
+    environ["wsgi.url_scheme"] = decision.scheme
+    if decision.script_name:
+        environ["SCRIPT_NAME"] = decision.script_name.rstrip("/")
+    for field in decision.fields:
+        key, text = field.environ or _key_and_text(field)
+        if key in environ:
+            text = environ[key] + SEPARATORS.get(key, ",") + text
+        environ[key] = text
+    if not environ["REMOTE_ADDR"] and fields.host:
+        _name_by_host(environ, fields.host.decode("latin-1"))
+    return environ
+
+
+def _key_and_text(field: Field) -> tuple[str, str]:
+    name = UNPREFIXED.get(field.name) or "HTTP_" + field.name.decode("ascii").upper().replace("-", "_")
+    field.environ = name, field.value.decode("latin-1")
+    return field.environ
+
+
+def _from_line(line: RequestLine) -> Environ:
+    """All that follows from the request line. An absolute target overrides Host (RFC 9112 §3.2.2)."""
+    environ = line.environ = {
+        "REQUEST_METHOD": line.method,
+        "RAW_URI": line.target,
+        "PATH_INFO": unquote_to_bytes(line.path).decode("latin-1"),
+        "QUERY_STRING": line.query,
+        "SERVER_PROTOCOL": line.version,
+    }
+    if line.authority is not None:
+        environ["HTTP_HOST"] = line.authority
+    return environ
+
+
+def path_of(line: RequestLine) -> str:
+    """The decoded path, as PATH_INFO has it without a prefix."""
+    path: str = (line.environ or _from_line(line))["PATH_INFO"]
+    return path
+
+
+def _take_off_prefix(environ: Environ) -> None:
+    """Where the path begins with the prefix, the application sees the rest; a proxy may have taken it off itself."""
+    prefix, path = environ["SCRIPT_NAME"], environ["PATH_INFO"]
+    if path == prefix or path.startswith(prefix + "/"):
+        environ["PATH_INFO"] = path[len(prefix) :]
+
+
+def _name_by_host(environ: Environ, host: str) -> None:
+    """Over a Unix socket the only name and port of the server are those the client used."""
+    name, colon, port = host.rpartition(":")
+    if not colon or port.endswith("]"):
+        name, port = host, ""
+    environ["SERVER_NAME"] = name
+    environ["SERVER_PORT"] = port or ("443" if environ["wsgi.url_scheme"] == "https" else "80")

@@ -1,0 +1,77 @@
+"""Which peer may say what: the one place where a header about the request's origin is believed.
+
+A header that a proxy sets, a client can set as well. So what it says counts only where the peer, the other
+end of our socket, is one that the operator trusts (`forwarded_allow_ips`).
+"""
+
+from typing import NamedTuple
+
+from monoceros.settings.table import Settings
+from monoceros.wire.events import RemoteError
+from monoceros.wire.fields import Field, FieldBlock
+
+
+class Decision(NamedTuple):
+    """What is believed of a request: its scheme, the prefix the proxy took off, and the fields that count."""
+
+    scheme: str
+    script_name: str
+    fields: list[Field]
+
+
+class Policy:
+    """What `settings` say about trust. The same object judges for every kind of worker."""
+
+    def __init__(self, settings: Settings, scheme: str = "http") -> None:
+        self._trusted = settings.forwarded_allow_ips
+        self._scheme = scheme
+        self._schemes = {
+            name.lower().encode("latin-1"): value.encode("latin-1")
+            for name, value in settings.secure_scheme_headers.items()
+        }
+        self._header_map = settings.header_map
+        self._forwarders = frozenset(name.upper().encode("latin-1") for name in settings.forwarder_headers)
+
+    def apply(self, fields: FieldBlock, peer: str) -> Decision:
+        """What to believe of a request with these fields; `peer` is an IP address, "" over a Unix socket.
+
+        The decision is kept on the block, which belongs to one connection and so to one peer. Raises
+        `RemoteError` where fields contradict each other, or a name is refused.
+        """
+        trusted = not peer or peer in self._trusted
+        scheme = self._forwarded_scheme(fields) if trusted else self._scheme
+        kept = self._without_underscores(fields, trusted) if fields.underscores else fields.fields
+        script_name = ""
+        if fields.underscores and trusted:
+            found = (field.value for field in kept if field.name == b"script_name")
+            script_name = next(found, b"").decode("latin-1")
+            kept = [field for field in kept if field.name != b"script_name"]
+        decision = fields.trust = Decision(scheme, script_name, kept)
+        return decision
+
+    def _forwarded_scheme(self, fields: FieldBlock) -> str:
+        """The scheme by which the client spoke to the proxy. Two fields that disagree are somebody's trick."""
+        found = ""
+        for field in fields.fields:
+            secure = self._schemes.get(field.name)
+            if secure is not None:
+                scheme = "https" if field.value == secure else "http"
+                if found and found != scheme:
+                    raise RemoteError("contradictory scheme headers")
+                found = scheme
+        return found or self._scheme
+
+    def _without_underscores(self, fields: FieldBlock, trusted: bool) -> list[Field]:
+        """`X_Forwarded_For` and `X-Forwarded-For` become one key of the environ, so the former is not let in."""
+        if self._header_map == "dangerous":
+            return fields.fields
+        kept = []
+        for field in fields.fields:
+            if b"_" not in field.name or (trusted and self._forwards(field.name)):
+                kept.append(field)
+            elif self._header_map == "refuse":
+                raise RemoteError(f"header name with an underscore: {field.name[:40].decode('ascii')!r}")
+        return kept
+
+    def _forwards(self, name: bytes) -> bool:
+        return b"*" in self._forwarders or name.upper() in self._forwarders

@@ -1,0 +1,151 @@
+"""The table for people to read: as argparse, as `--print-config`, as a page of reference.
+
+python -m monoceros.settings.render > docs/settings.md
+"""
+
+import argparse
+import difflib
+import sys
+from collections.abc import Mapping
+from itertools import groupby
+from typing import Any, Final, NoReturn
+
+from monoceros import __version__
+from monoceros.settings.table import DEFAULTS_FROM_ENVIRONMENT, FILE, FLAG, ROWS, VARIABLE, Row, Settings
+from monoceros.settings.values import Address, Networks
+
+# The page's own words. What it says about a setting stands in the table.
+INTRODUCTION: Final = """\
+# Settings
+
+This page is made from the table of settings: `python -m monoceros.settings.render > docs/settings.md`.
+
+A setting can be given in several places. Later ones win, and a list replaces a list:
+
+1. the default, which some variables that platforms set may move (PORT, WEB_CONCURRENCY, FORWARDED_ALLOW_IPS, SENDFILE);
+2. one config file: `-c FILE`, `-c file:FILE` or `-c python:MODULE`, else `monoceros.conf.py` or `gunicorn.conf.py` in
+   the working directory;
+3. variables, `MONOCEROS_` and the setting's name; a list is one text with commas;
+4. flags in the variables GUNICORN_CMD_ARGS and MONOCEROS_CMD_ARGS, written as on a command line;
+5. flags on the command line.
+
+A config file is Python: its module-level names that are names of settings are taken, all others are its own.
+`monoceros --print-config` prints every setting with its value and where it comes from, `monoceros --check-config`
+says whether the server would start.
+
+A reload (HUP) reads all places again. A setting that says "at a restart" keeps its value until then. Durations are in
+seconds, sizes in bytes.
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, which knows where the arguments come from, and what somebody may have meant."""
+
+    def __init__(self, source: str = "") -> None:
+        """`source` is named in messages, e.g. the variable that the arguments were found in."""
+        super().__init__(
+            prog="monoceros",
+            usage="%(prog)s [OPTIONS] [APP]",
+            description="Serve a Python web application over HTTP.",
+            argument_default=argparse.SUPPRESS,
+            epilog="APP is MODULE:VARIABLE or MODULE:FACTORY(), as in myproject.wsgi:application.",
+        )
+        self.source = source
+
+    def split(self, argv: list[str]) -> dict[str, Any]:
+        """The arguments by name of setting, as raw text; the positional ones as "app".
+
+        Exits with status 2, as argparse does, for a flag that is unknown or lacks its value.
+        """
+        found, unknown = self.parse_known_args(argv)
+        if unknown:
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            slips = [word.partition("=")[0] for word in unknown if word.startswith("--")]
+            near = difflib.get_close_matches(slips[0], flags, 1) if slips else []
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return vars(found)
+
+    def error(self, message: str) -> NoReturn:
+        super().error(f"{self.source}: {message}" if self.source else message)
+
+
+def parser(source: str = "") -> Parser:
+    """The table as a command line. Values stay text: who reads them knows better than argparse what is wrong."""
+    result = Parser(source)
+    result.add_argument("app", nargs="*", metavar="APP", help="The application to serve.")
+    result.add_argument("-v", "--version", action="version", version=f"monoceros (version {__version__})")
+    for section, rows in groupby(ROWS.values(), lambda row: row.section):
+        group = result.add_argument_group(section)
+        for row in filter(lambda row: row.flags, rows):
+            extra: dict[str, Any] = {"metavar": row.metavar} if row.action in ("store", "append") else {}
+            help = f"{row.help} [{shown_default(row)}]".replace("%", "%%")
+            group.add_argument(*row.flags, dest=row.name, action=row.action, help=help, **extra)
+    return result
+
+
+def literal(value: object) -> str:
+    """A setting's value as one writes it in a config file."""
+    return repr(_plain(value))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Address | Networks):
+        return str(value)
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def print_config(settings: Settings) -> str:
+    """Every setting, sorted, with a comment that says where it comes from. A config file could be made of it."""
+    lines = []
+    for name in sorted(ROWS):
+        line = f"{name} = {literal(getattr(settings, name))}"
+        origin = settings.origins.get(name)
+        lines.append(f"{line}  # {origin}" if origin else line)
+    return "\n".join(lines) + "\n"
+
+
+def shown_default(row: Row) -> str:
+    """The default in words or as a literal."""
+    return row.shown or literal(row.default)
+
+
+def reference() -> str:
+    """The page of reference, in Markdown."""
+    parts = [INTRODUCTION]
+    for section, rows in groupby(ROWS.values(), lambda row: row.section):
+        parts += [f"## {section}\n", *map(_entry, rows)]
+    return "\n".join(parts)
+
+
+def _entry(row: Row) -> str:
+    """What the page says about one setting."""
+    defaults = [variable for variable, (name, _) in DEFAULTS_FROM_ENVIRONMENT.items() if name == row.name]
+    default = row.shown or f"`{literal(row.default)}`"
+    cells = {
+        "Flag": ", ".join(f"`{flag}`" for flag in row.flags) or "none",
+        "Variable": f"`{row.variable}`" if VARIABLE in row.sources else "none",
+        "Type": (row.parse.__doc__ or "").splitlines()[0].removesuffix("."),
+        "Default": default + "".join(f", or by `{variable}`" for variable in defaults),
+        "Changes": "at a reload" if row.live else "at a restart",
+    }
+    if row.sources == frozenset((FLAG,)):
+        del cells["Changes"]  # it is something to do, not something to be
+    lines = [f"### {row.name}\n", f"{row.help}\n"]
+    lines += ["| | |", "|---|---|", *(f"| {title} | {cell} |" for title, cell in cells.items()), ""]
+    if FILE in row.sources:
+        lines += ["```python", f"{row.name} = {row.example}", "```\n"]
+    elif row.example:
+        value = row.example.strip("'")
+        lines += ["```sh", f"monoceros {row.flag} {value} myproject.wsgi", "```\n"]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())

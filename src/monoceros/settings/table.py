@@ -1,0 +1,522 @@
+"""The table of settings: one row each, and all that is known about it stands on that row.
+
+The command line, the check of config files, the variables, the reference page and `--print-config` are loops over
+`ROWS`. Names, flags and defaults are Gunicorn's where the meaning is the same.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
+from typing import Any, Final, TypeVar, cast
+
+from monoceros.settings import values
+from monoceros.settings.values import Address, Networks
+
+T = TypeVar("T")
+
+# Where a setting may be given. VARIABLE is MONOCEROS_<SETTING>.
+FLAG: Final = "flag"
+VARIABLE: Final = "variable"
+FILE: Final = "file"
+ANYWHERE: Final = frozenset((FLAG, VARIABLE, FILE))
+
+
+class SettingsError(Exception):
+    """The settings are not usable. The text is one line for the user; `status` is what to exit with."""
+
+    status = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What is known about one setting.
+
+    `parse` makes a value of text or of a native value, or raises ValueError saying what would be right. `live` says
+    that a reload takes a new value over. `action` is argparse's. `sources` says where it may be set. `example` is a
+    value as a config file would give it; `shown` stands on the reference page for a default that depends on the place.
+    """
+
+    name: str
+    default: Any
+    parse: Callable[[object], Any]
+    flags: tuple[str, ...]
+    help: str
+    section: str
+    live: bool
+    metavar: str
+    action: str
+    sources: frozenset[str]
+    example: str
+    shown: str
+
+    @property
+    def flag(self) -> str:
+        """The flag by which messages call it: the first long one, or "" if it has none."""
+        return next((flag for flag in self.flags if flag.startswith("--")), "")
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return f"MONOCEROS_{self.name.upper()}"
+
+
+def row(
+    default: T,
+    parse: Callable[[object], T],
+    flags: str,
+    help: str,
+    *,
+    section: str,
+    live: bool = True,
+    metavar: str = "",
+    action: str = "store",
+    sources: frozenset[str] = ANYWHERE,
+    example: str = "",
+    shown: str = "",
+) -> T:
+    """A field of `Settings` with its `Row`."""
+    known = Row("", default, parse, tuple(flags.split()), help, section, live, metavar, action, sources, example, shown)
+    # By factory, because dataclasses take what cannot be hashed for mutable, and a read-only mapping cannot.
+    return field(default_factory=lambda: default, metadata={"row": known})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that can be set, parsed. Durations are in seconds, sizes in bytes.
+
+    `origins` says where each value that is not the default came from; `notes` are warnings from loading, for the log.
+    """
+
+    # --- Config File ---
+
+    config: str | None = row(
+        None,
+        values.text_or_none,
+        "-c --config",
+        "The config file: a path to a Python file, `file:PATH`, or `python:MODULE`. Without it, `monoceros.conf.py` or "
+        "else `gunicorn.conf.py` in the working directory is read, if there is one.",
+        section="Config File",
+        metavar="CONFIG",
+        sources=frozenset((FLAG, VARIABLE)),
+        example="'deploy/gunicorn.conf.py'",
+    )
+    wsgi_app: str | None = row(
+        None,
+        values.text_or_none,
+        "",
+        "The application as MODULE:VARIABLE, used when the command line does not name one.",
+        section="Config File",
+        example="'myproject.wsgi:application'",
+    )
+
+    # --- Server Socket ---
+
+    bind: tuple[Address, ...] = row(
+        (Address("tcp", host=values.DEFAULT_HOST, port=values.DEFAULT_PORT),),
+        values.addresses,
+        "-b --bind",
+        "Where to listen: HOST, PORT, HOST:PORT, [IPV6]:PORT, unix:PATH (unix:@NAME is an abstract socket) or "
+        "fd://NUMBER. The flag may be repeated. The variable PORT sets the default to 0.0.0.0:$PORT.",
+        section="Server Socket",
+        metavar="ADDRESS",
+        action="append",
+        example="['127.0.0.1:8000', 'unix:/run/myproject.sock']",
+    )
+    backlog: int = row(
+        2048,
+        values.positive,
+        "--backlog",
+        "How many connections the kernel may queue for each address. The kernel has a limit of its own "
+        "(net.core.somaxconn).",
+        section="Server Socket",
+        live=False,
+        metavar="INT",
+        example="4096",
+    )
+
+    # --- Worker Processes ---
+
+    workers: int = row(
+        1,
+        values.workers,
+        "-w --workers",
+        "How many worker processes to keep; `auto` is one for each CPU that this process may use. The variable "
+        "WEB_CONCURRENCY sets the default.",
+        section="Worker Processes",
+        metavar="INT",
+        example="4",
+    )
+    worker_class: str = row(
+        "auto",
+        values.worker_class,
+        "-k --worker-class",
+        "The kind of worker: `auto` (what suits the application), `sync` (one request at a time) or `gthread` (as many "
+        "as there are threads). The names and classes of Gunicorn's workers are understood.",
+        section="Worker Processes",
+        metavar="STRING",
+        example="'gthread'",
+    )
+    threads: int = row(
+        1,
+        values.positive,
+        "--threads",
+        "How many requests a worker serves at the same time, each in its own thread. More than 1 makes a sync worker "
+        "a gthread worker.",
+        section="Worker Processes",
+        metavar="INT",
+        example="8",
+    )
+    worker_connections: int = row(
+        1000,
+        values.positive,
+        "--worker-connections",
+        "How many connections a worker holds open at most, idle ones included.",
+        section="Worker Processes",
+        metavar="INT",
+        example="2000",
+    )
+    max_requests: int = row(
+        0,
+        values.count,
+        "--max-requests",
+        "After how many requests a worker is replaced, against memory leaks; 0 is never.",
+        section="Worker Processes",
+        metavar="INT",
+        example="10000",
+    )
+    max_requests_jitter: int = row(
+        0,
+        values.count,
+        "--max-requests-jitter",
+        "Up to how many requests to add to max_requests, by chance and for each worker, so that they are not all "
+        "replaced at once.",
+        section="Worker Processes",
+        metavar="INT",
+        example="1000",
+    )
+    timeout: float = row(
+        30.0,
+        values.seconds,
+        "-t --timeout",
+        "After how many seconds of silence a worker is taken for stuck, killed and replaced; 0 is never.",
+        section="Worker Processes",
+        metavar="SECONDS",
+        example="60",
+    )
+    graceful_timeout: float = row(
+        30.0,
+        values.seconds,
+        "--graceful-timeout",
+        "How many seconds a worker that is told to stop may take to finish what it has begun.",
+        section="Worker Processes",
+        metavar="SECONDS",
+        example="10",
+    )
+    keepalive: float = row(
+        2.0,
+        values.seconds,
+        "--keep-alive",
+        "How many seconds to wait for the next request on a connection; 0 closes it after each answer. Behind a proxy "
+        "that keeps connections, take more than the proxy does.",
+        section="Worker Processes",
+        metavar="SECONDS",
+        example="75",
+    )
+    header_timeout: float = row(
+        30.0,
+        values.seconds,
+        "--header-timeout",
+        "How many seconds a client may take for the whole head of a request, from its first byte; 0 is no limit.",
+        section="Worker Processes",
+        metavar="SECONDS",
+        example="10",
+    )
+    body_timeout: float = row(
+        30.0,
+        values.seconds,
+        "--body-timeout",
+        "How many seconds may pass without a byte while the body of a request is read; 0 is no limit.",
+        section="Worker Processes",
+        metavar="SECONDS",
+        example="60",
+    )
+    request_buffer: int = row(
+        65536,
+        values.size,
+        "--request-buffer",
+        "How many bytes of a request (its head and a small body) are collected before a thread is given to it, so that "
+        "a slow client costs none.",
+        section="Worker Processes",
+        metavar="BYTES",
+        example="'256K'",
+    )
+
+    # --- Security ---
+
+    limit_request_line: int = row(
+        4094,
+        values.size,
+        "--limit-request-line",
+        "How long a request line may be, in bytes; 0 leaves only the limit for the whole head.",
+        section="Security",
+        metavar="BYTES",
+        example="8190",
+    )
+    limit_request_fields: int = row(
+        100,
+        values.count,
+        "--limit-request-fields",
+        "How many header fields a request may have; 0 leaves only the limit for the whole head.",
+        section="Security",
+        metavar="INT",
+        example="50",
+    )
+    limit_request_field_size: int = row(
+        8190,
+        values.size,
+        "--limit-request-field_size --limit-request-field-size",
+        "How long a header field may be, in bytes; 0 leaves only the limit for the whole head.",
+        section="Security",
+        metavar="BYTES",
+        example="'16K'",
+    )
+    limit_request_body: int = row(
+        0,
+        values.size,
+        "--limit-request-body",
+        "How long the body of a request may be, in bytes; a longer one is answered with status 413. 0 is no limit.",
+        section="Security",
+        metavar="BYTES",
+        example="'10M'",
+    )
+    forwarded_allow_ips: Networks = row(  # noqa: RUF009 (ruff does not know that it is a field)
+        Networks("127.0.0.1", "::1"),
+        values.networks,
+        "--forwarded-allow-ips",
+        "The proxies that may say who the client is and which scheme it used: IP addresses and networks, `*` for any. "
+        "The variable FORWARDED_ALLOW_IPS sets the default.",
+        section="Security",
+        metavar="NETWORKS",
+        example="'10.0.0.0/8,127.0.0.1'",
+    )
+    secure_scheme_headers: Mapping[str, str] = row(
+        MappingProxyType({"X-FORWARDED-PROTOCOL": "ssl", "X-FORWARDED-PROTO": "https", "X-FORWARDED-SSL": "on"}),
+        values.mapping,
+        "",
+        "Which header fields of a trusted proxy say that the client came by HTTPS, and with which text.",
+        section="Security",
+        sources=frozenset((FILE,)),
+        example="{'X-FORWARDED-PROTO': 'https'}",
+    )
+    forwarder_headers: tuple[str, ...] = row(
+        ("SCRIPT_NAME", "PATH_INFO"),
+        values.header_names,
+        "--forwarder-headers",
+        "Header names with an underscore that a trusted proxy may set, whatever header_map says; `*` for all.",
+        section="Security",
+        metavar="NAMES",
+        example="'SCRIPT_NAME,REMOTE_USER'",
+    )
+    header_map: str = row(
+        "drop",
+        values.header_map,
+        "--header-map",
+        "What to do with a header name that has an underscore, which in an environ looks like one with a dash: `drop` "
+        "the field, `refuse` the request, or let both in (`dangerous`).",
+        section="Security",
+        metavar="CHOICE",
+        example="'refuse'",
+    )
+
+    # --- Server Mechanics ---
+
+    preload_app: bool = row(
+        False,
+        values.boolean,
+        "--preload",
+        "Import the application once, before the workers are forked. Saves memory and time, but a reload does not "
+        "bring new code.",
+        section="Server Mechanics",
+        live=False,
+        action="store_true",
+        example="True",
+    )
+    sendfile: bool = row(
+        True,
+        values.boolean,
+        "--no-sendfile",
+        "Whether the kernel copies files to clients (sendfile). The flag turns it off. The variable SENDFILE sets the "
+        "default: y, yes, 1 or true, anything else is off.",
+        section="Server Mechanics",
+        action="store_false",
+        example="False",
+    )
+    reuse_port: bool = row(
+        False,
+        values.boolean,
+        "--reuse-port",
+        "Give each worker listening sockets of its own (SO_REUSEPORT), among which the kernel divides the clients.",
+        section="Server Mechanics",
+        live=False,
+        action="store_true",
+        example="True",
+    )
+    chdir: str = row(
+        ".",
+        values.directory,
+        "--chdir",
+        "The directory to work in, and to import the application from. The config file is looked up before.",
+        section="Server Mechanics",
+        live=False,
+        metavar="DIR",
+        example="'/srv/myproject'",
+        shown="the directory in which the server is started",
+    )
+    pythonpath: str = row(
+        "",
+        values.paths,
+        "--pythonpath",
+        "Further directories to import from, comma-separated. As with Gunicorn, the last one is searched first.",
+        section="Server Mechanics",
+        metavar="DIRS",
+        example="'/srv/lib,/srv/plugins'",
+    )
+    raw_env: tuple[str, ...] = row(
+        (),
+        values.environment,
+        "-e --env",
+        "Environment variables for the application, as NAME=VALUE. The flag may be repeated.",
+        section="Server Mechanics",
+        metavar="NAME=VALUE",
+        action="append",
+        example="['DJANGO_SETTINGS_MODULE=myproject.settings']",
+    )
+    root_path: str = row(
+        "",
+        values.text_or_blank,
+        "--root-path",
+        "The path under which a proxy publishes the application (ASGI's root_path).",
+        section="Server Mechanics",
+        metavar="PATH",
+        example="'/api'",
+    )
+
+    # --- Process Naming ---
+
+    proc_name: str | None = row(
+        None,
+        values.text_or_none,
+        "-n --name",
+        "What to call the processes, in place of the application's name.",
+        section="Process Naming",
+        live=False,
+        metavar="STRING",
+        example="'myproject'",
+    )
+
+    # --- Logging ---
+
+    accesslog: str | None = row(
+        None,
+        values.text_or_none,
+        "--access-logfile",
+        "The file for one line a request; `-` is standard output. Without it there is no access log.",
+        section="Logging",
+        metavar="FILE",
+        example="'-'",
+    )
+    access_log_format: str = row(
+        '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"',
+        values.text,
+        "--access-logformat",
+        "How a line of the access log is made, in Gunicorn's notation.",
+        section="Logging",
+        metavar="STRING",
+        example="'%(h)s \"%(r)s\" %(s)s %(M)sms'",
+    )
+    errorlog: str | None = row(
+        cast("str | None", "-"),
+        values.text_or_none,
+        "--error-logfile --log-file",
+        "The file for everything else; `-` is standard error. None writes nothing.",
+        section="Logging",
+        metavar="FILE",
+        example="'/var/log/myproject/error.log'",
+    )
+    loglevel: str = row(
+        "info",
+        values.text,
+        "--log-level",
+        "How much the error log says: debug, info, warning, error or critical. A level that nobody knows counts as "
+        "info.",
+        section="Logging",
+        metavar="LEVEL",
+        example="'warning'",
+    )
+    capture_output: bool = row(
+        False,
+        values.boolean,
+        "--capture-output",
+        "Send what the application prints to the error log.",
+        section="Logging",
+        live=False,
+        action="store_true",
+        example="True",
+    )
+
+    # --- Debugging ---
+
+    check_config: bool = row(
+        False,
+        values.boolean,
+        "--check-config",
+        "Check the settings, import the application, and exit.",
+        section="Debugging",
+        action="store_true",
+        sources=frozenset((FLAG,)),
+    )
+    print_config: bool = row(
+        False,
+        values.boolean,
+        "--print-config",
+        "Print every setting and where it comes from, import the application, and exit.",
+        section="Debugging",
+        action="store_true",
+        sources=frozenset((FLAG,)),
+    )
+
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+
+ROWS: Final[Mapping[str, Row]] = MappingProxyType(
+    {f.name: replace(f.metadata["row"], name=f.name) for f in fields(Settings) if "row" in f.metadata}
+)
+
+
+def _port(text: str) -> str | None:
+    return f"0.0.0.0:{text}" if text else None
+
+
+def _if_any(text: str) -> str | None:
+    return text or None
+
+
+def _as_it_is(text: str) -> str:
+    return text
+
+
+def _affirmative(text: str) -> bool | None:
+    return text.lower() in ("y", "1", "yes", "true") if text else None
+
+
+# Variables that platforms set: each moves the default of one setting. Platforms leave them empty, too, and None stands
+# for "as if it were not set"; but an empty FORWARDED_ALLOW_IPS says that nobody is trusted.
+DEFAULTS_FROM_ENVIRONMENT: Final[Mapping[str, tuple[str, Callable[[str], object]]]] = MappingProxyType(
+    {
+        "PORT": ("bind", _port),
+        "WEB_CONCURRENCY": ("workers", _if_any),
+        "FORWARDED_ALLOW_IPS": ("forwarded_allow_ips", _as_it_is),
+        "SENDFILE": ("sendfile", _affirmative),
+    }
+)

@@ -1,0 +1,290 @@
+"""The life of a child, whatever its kind: boot, serve, drain, exit.
+
+A worker says on the scoreboard what it does and until when it will be fine. The arbiter compares that one
+number with the clock.
+"""
+
+import atexit
+import faulthandler
+import itertools
+import logging
+import os
+import random
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Final, NoReturn
+
+from monoceros import app, scoreboard
+from monoceros.gateway import environ as environs
+from monoceros.gateway.trust import Policy
+from monoceros.gateway.wsgi import Exchange, FileWrapper
+from monoceros.listener import Listeners
+from monoceros.ops import access, log
+from monoceros.scoreboard import BYTES, CONNECTIONS, DRAINING, ERRORS, READY, REQUESTS, Scoreboard, Slot
+from monoceros.settings.table import Settings
+from monoceros.signals import Signals
+from monoceros.wire.body import NO_CONTENT
+from monoceros.wire.events import Limits, Request
+from monoceros.wire.response import Defaults
+
+if TYPE_CHECKING:
+    from monoceros.worker.connection import Connection
+
+error_log = logging.getLogger("gunicorn.error")
+
+# How often a worker that has nothing to do looks at the clock, in seconds: how late it may notice that the
+# master is gone, and how far its deadline lags behind.
+TICK: Final = 1.0
+
+# How long a kept-alive connection without a request is left open when the worker drains, in seconds: what
+# its client has sent before it could know arrives within this.
+LAST_CALL: Final = 1.0
+
+# How long a worker that is to leave quickly lets its requests run, in seconds.
+QUICK: Final = 1.0
+
+
+@dataclass(frozen=True)
+class Berth:
+    """What a worker is given at birth. `application` is there if the arbiter has loaded it already."""
+
+    number: int
+    generation: int
+    slot: Slot
+    scoreboard: Scoreboard
+    settings: Settings
+    listeners: Listeners
+    arbiter: int
+    application: app.Application | None = None
+
+
+class Worker:
+    """A worker process. Kinds differ in `run` alone, which serves until the worker is drained."""
+
+    signals_handled: ClassVar = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGABRT)
+    # What is meant for the master reaches a worker too when somebody types `pkill`, or closes a terminal.
+    signals_ignored: ClassVar = (
+        signal.SIGHUP,
+        signal.SIGUSR2,
+        signal.SIGTTIN,
+        signal.SIGTTOU,
+        signal.SIGWINCH,
+        signal.SIGPIPE,
+    )
+
+    def __init__(self, berth: Berth) -> None:
+        self.berth = berth
+        self.slot = berth.slot
+        self.settings = settings = berth.settings
+        self.pid = os.getpid()
+        self.draining = False
+        self.quick = False
+        self.policy = Policy(settings)
+        self.limits = limits_of(settings)
+        self.defaults = Defaults(time.time)
+        self.access = access.AccessLog(settings)
+        self.access_wanted = False
+        self.environ = environs.server_part(settings, ErrorStream(), FileWrapper)
+        self._serial = itertools.count(1)
+        self._served = 0
+        self._sent = 0
+        jitter = random.Random(self.pid).randint(0, settings.max_requests_jitter)
+        self._last_request = settings.max_requests + jitter if settings.max_requests else sys.maxsize
+
+    def __str__(self) -> str:
+        return f"worker={self.berth.number} gen={self.berth.generation} pid={self.pid}"
+
+    def live(self) -> NoReturn:
+        """Boot, serve, exit with the status that tells the arbiter why."""
+        status = app.BootError.status
+        try:
+            error_log.info("Booting worker with pid: %d", self.pid)
+            self._boot()
+            self.phase(READY, self.settings.timeout)
+            self.run()
+            status = 0
+            error_log.info("Worker exiting (pid: %d)", self.pid)
+        except app.BootError as error:
+            error_log.error("%s", error)
+            status = error.status
+        except BaseException:
+            error_log.exception("Exception in worker process")
+        leave(status)
+
+    def run(self) -> None:
+        """Serve until drained."""
+        raise NotImplementedError
+
+    def wake(self) -> None:
+        """Called when the worker begins to drain: idle connections may want another deadline."""
+
+    def _boot(self) -> None:
+        """Set up the process and load the application. Raises `BootError`, and what the user's module raises."""
+        random.seed()
+        for number in self.signals_ignored:
+            signal.signal(number, signal.SIG_IGN)
+        # Until there is something to finish, a signal to leave simply ends the process.
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        self._arm_dump()
+        spec = self.settings.wsgi_app or ""
+        self.app = self.berth.application or app.load(spec)
+        spoken = app.protocol(self.app)
+        if spoken != "wsgi":
+            raise app.BootError(f"{spec!r} is an {spoken.rstrip('2').upper()} application; this version serves WSGI")
+        self.listeners = [listener.for_worker(self.settings.backlog) for listener in self.berth.listeners.values()]
+        faulthandler.disable()
+        self.signals = Signals(self.signals_handled)
+        self._arm_dump()
+        self.access_wanted = self.access.enabled
+
+    # The scoreboard.
+
+    def phase(self, state: int, seconds: float) -> None:
+        """Say what the worker does now, and for how long that is fine; 0 is for ever."""
+        self.slot[scoreboard.DEADLINE] = scoreboard.after(seconds)
+        self.slot[scoreboard.STATE] = state
+
+    def beat(self) -> None:
+        """Put off the deadline: something has moved. While draining there is one deadline for all."""
+        if not self.draining:
+            self.slot[scoreboard.DEADLINE] = scoreboard.after(self.settings.timeout)
+
+    def tick(self, connections: int) -> None:
+        """Once a second: write what was counted, notice what nobody tells."""
+        self.beat()
+        self.slot[CONNECTIONS] = connections
+        self.slot[REQUESTS] = self._served
+        self.slot[BYTES] = self._sent
+        self.access_wanted = self.access.enabled
+        self.access.flush()
+        if not self.draining and os.getppid() != self.berth.arbiter:
+            error_log.info("Parent changed, shutting down: %s", self)
+            self.drain()
+
+    def finished(self, connection: "Connection", request: Request, exchange: Exchange | None) -> None:
+        """Count an exchange, and write its line to the access log."""
+        self._served = served = next(self._serial)
+        if served >= self._last_request and not self.draining:
+            error_log.info("Autorestarting worker after current request.")
+            self.drain()
+        if self.access_wanted:
+            self._log(connection, request, exchange)
+
+    def failed(self) -> None:
+        """Count an exchange that the application has failed."""
+        self.slot[ERRORS] += 1
+
+    def _log(self, connection: "Connection", request: Request, exchange: Exchange | None) -> None:
+        line, fields = request
+        answer = connection.answer
+        sent = 0
+        if answer is not None:
+            sent = answer.length or 0
+        elif exchange is not None and exchange.started:
+            answer = exchange.response
+            sent = exchange.sent
+        if connection.wire.writer is NO_CONTENT:
+            sent = 0
+        environ = None if exchange is None else exchange.environ
+        self.access.add(
+            access.Facts(
+                connection.peer[0],
+                line.method,
+                line.target,
+                environs.path_of(line),
+                line.query,
+                line.version,
+                fields,
+                answer.status if answer else 0,
+                answer.given if answer else (),
+                sent,
+                time.perf_counter() - connection.began,
+                environ,
+            )
+        )
+
+    # Signals and the end.
+
+    def on_signals(self) -> None:
+        """Do what the signals that came ask for."""
+        for number in self.signals.drain():
+            match number:
+                case signal.SIGTERM:
+                    self.drain()
+                case signal.SIGINT | signal.SIGQUIT:
+                    self.drain(quick=True)
+                case signal.SIGUSR1:
+                    self.access.flush()
+                    log.reopen()
+                    self._arm_dump()
+                case signal.SIGABRT:
+                    self._tell_what_runs()
+
+    def drain(self, *, quick: bool = False) -> None:
+        """Accept nothing new but what has connected already, finish what was accepted, then leave."""
+        if self.draining and not (quick and not self.quick):
+            return
+        self.quick = quick
+        self.phase(DRAINING, min(QUICK, self.settings.graceful_timeout) if quick else self.settings.graceful_timeout)
+        self.draining = True
+        self.wake()
+
+    def running(self) -> list["Connection"]:
+        """The connections whose request is with the application now."""
+        return []
+
+    def _arm_dump(self) -> None:
+        """On SIGABRT, or a crash, write the stacks of all threads, even if the interpreter is stuck in C.
+
+        The handler that was there before is called next: once `signals` are set up, ours.
+        """
+        stream = next((handler.stream for handler in log.error.handlers if isinstance(handler, log.Sink)), sys.stderr)
+        faulthandler.enable(file=stream, all_threads=True)
+
+    def _tell_what_runs(self) -> None:
+        now = time.perf_counter()
+        for connection in self.running():
+            if connection.request is not None:
+                error_log.critical("Was serving for %.1f s: %s", now - connection.began, connection.request.line)
+
+
+class ErrorStream:
+    """`wsgi.errors` (PEP 3333): a text stream into the error log."""
+
+    def write(self, text: str) -> int:
+        for handler in log.error.handlers:
+            if isinstance(handler, log.Sink):
+                handler.write(text if text.endswith("\n") else text + "\n")
+        return len(text)
+
+    def writelines(self, lines: list[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
+def limits_of(settings: Settings) -> Limits:
+    """The wire's limits. A head has room for what its parts may be, and for 64 KiB at least."""
+    return Limits(
+        line=settings.limit_request_line,
+        fields=settings.limit_request_fields,
+        field_size=settings.limit_request_field_size,
+        head=settings.limit_request_line + max(65536, 2 * settings.limit_request_field_size),
+        body=settings.limit_request_body,
+    )
+
+
+def leave(status: int) -> NoReturn:
+    """End the process as an interpreter would, but not through the frames of the arbiter that forked it."""
+    try:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)

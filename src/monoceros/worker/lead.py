@@ -1,0 +1,177 @@
+"""Who runs the loop: a lead that moves between threads, so that a request need not.
+
+A thread pool costs two thread switches a request. Here the thread that leads polls, reads, parses, and runs
+the application itself. Before the call it offers the lead, after the call it takes it back: one append and
+one pop. A sentinel thread looks every few milliseconds whether the same call still runs; then it takes the
+offer, and a spare thread leads on. Where calls have been waiting a lot lately, the lead is given away first.
+
+The lead is always in exactly one of three places: with a thread in the loop, on offer by a thread inside a
+call, or handed to a spare that is waking up. `deque.append` and `deque.pop` are atomic, and whoever pops
+the one token has what it stands for.
+"""
+
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any, Final
+
+# How often the sentinel looks, in seconds; a call is slow to it after one to two of these.
+TICK: Final = 0.005
+# The sentinel rests when nothing was on offer for this many ticks in a row.
+RESTLESS: Final = 40
+
+# Seconds that a call waits, as a moving average: above the first the lead is given away before the call,
+# below the second no more. What a call computes does not count: a second thread would not make it faster,
+# it would only fight for the interpreter.
+SLOW: Final = 0.0005
+QUICK: Final = 0.0002
+WEIGHT: Final = 0.1
+
+
+class Lead:
+    """The lead of a loop among `threads` threads; with one thread there is nobody to move it to.
+
+    `beat` is called by the sentinel now and then while calls run: there is still somebody at home.
+    """
+
+    def __init__(self, threads: int, beat: Callable[[], None] = lambda: None) -> None:
+        self._alone = threads == 1
+        self._beat = beat
+        self._serial = itertools.count(1)
+        self._offer: deque[int] = deque()
+        self._resting: deque[None] = deque()
+        self._wake: SimpleQueue[bool] = SimpleQueue()
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        self._stale = 0  # the serial of an offer that has outlived a tick
+        self._asleep = False
+        self._stopped = False
+        self._wall = 0.0
+        self._wait = 0.0
+        self.slow = False
+
+    def call(self, work: Callable[[], None]) -> bool:
+        """Run `work` on the leading thread. True if it still leads when it comes back.
+
+        What `work` raises passes through; then the thread does not lead, unless it is the only one.
+        """
+        if self._alone:
+            work()
+            return True
+        if self.slow and self._give():
+            self._timed(work)
+            return False
+        self._put_on_offer()
+        try:
+            self._timed(work)
+        except BaseException:
+            if self._pop(self._offer):
+                self._give_or_offer()
+            raise
+        return self._pop(self._offer)
+
+    def spare(self) -> bool:
+        """Wait, without a request, until this thread leads. False when it is to end instead."""
+        if self._stopped or self._alone or self._take(self._stale):
+            return not self._stopped
+        self._resting.append(None)
+        if self._stopped and self._pop(self._resting):
+            return False
+        return self._wake.get()
+
+    def watch(self) -> None:
+        """The sentinel's life: it looks, and never works."""
+        seen = idle = 0
+        while not self._stopped:
+            serial = self._on_offer()
+            idle = 0 if serial else idle + 1
+            if serial and serial == seen:
+                self._stale = serial
+                if self._resting and self._take(serial):
+                    self._give_or_offer()
+            seen = serial
+            if serial:
+                self._beat()
+            elif idle > RESTLESS:
+                idle = 0
+                self._rest()
+            time.sleep(TICK)
+
+    def stop(self) -> None:
+        """Let all threads that wait come back with False. To be called by the thread that leads."""
+        self._stopped = True
+        self._bell.put(None)
+        while self._pop(self._resting):
+            self._wake.put(False)
+
+    def _timed(self, work: Callable[[], None]) -> None:
+        """Run `work`, and judge by what it took whether the next call should keep the lead."""
+        if self._wall < QUICK and not self.slow:
+            # Calls are short: a look at the wall clock will do.
+            begun = time.perf_counter()
+            work()
+            self._wall += (time.perf_counter() - begun - self._wall) * WEIGHT
+            return
+        begun, computed = time.perf_counter(), time.thread_time()
+        work()
+        took, computed = time.perf_counter() - begun, time.thread_time() - computed
+        self._wall += (took - self._wall) * WEIGHT
+        self._wait += (took - computed - self._wait) * WEIGHT
+        self.slow = self._wait > (QUICK if self.slow else SLOW)
+
+    def _on_offer(self) -> int:
+        try:
+            return self._offer[0]
+        except IndexError:
+            return 0
+
+    def _take(self, serial: int) -> bool:
+        """Take the lead that is on offer, if it is the offer meant.
+
+        A newer offer may have come in between; to take that one is early, but not wrong.
+        """
+        return bool(serial) and self._on_offer() == serial and self._pop(self._offer)
+
+    @staticmethod
+    def _pop(tokens: deque[Any]) -> bool:
+        try:
+            tokens.pop()
+        except IndexError:
+            return False
+        return True
+
+    def _give(self) -> bool:
+        """Hand the lead to a spare thread, if there is one."""
+        if not self._pop(self._resting):
+            return False
+        self._wake.put(True)
+        return True
+
+    def _put_on_offer(self) -> None:
+        self._offer.append(next(self._serial))
+        if self._asleep:
+            self._asleep = False
+            self._bell.put(None)
+
+    def _give_or_offer(self) -> None:
+        """Hand on the lead that this thread has and does not keep: to a spare now, or to the next there is."""
+        if not self._give():
+            self._put_on_offer()
+
+    def _rest(self) -> None:
+        """Sleep until there is an offer again: an idle worker does not wake up."""
+        self._asleep = True
+        if self._on_offer() or self._stopped:
+            self._asleep = False
+            return
+        self._bell.get()
+
+
+def start(threads: int, lead: Lead, live: Callable[[], None]) -> None:
+    """Start the threads that take turns beside the calling one, and the sentinel. All are daemons."""
+    for number in range(2, threads + 1):
+        threading.Thread(target=live, name=f"monoceros-{number}", daemon=True).start()
+    if threads > 1:
+        threading.Thread(target=lead.watch, name="monoceros-sentinel", daemon=True).start()

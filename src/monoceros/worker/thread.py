@@ -1,0 +1,414 @@
+"""The threaded worker: one selector loop, led by one thread at a time. `sync` has one thread, `gthread` more.
+
+Heads and small bodies are collected here, so a slow client costs no thread. The application runs on the
+thread that leads; `lead.py` says how another one takes over if that takes long.
+"""
+
+import logging
+import select
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from monoceros import scoreboard
+from monoceros.listener import Listener, Overloaded
+from monoceros.scoreboard import ACCEPTED, CONNECTIONS, NEVER, clock
+from monoceros.wire.events import PeerGone, RemoteError, RequestTimeout
+from monoceros.worker import lead
+from monoceros.worker.base import LAST_CALL, TICK, Berth, Worker, leave
+from monoceros.worker.connection import Connection
+from monoceros.worker.transport import RECV
+
+log = logging.getLogger("gunicorn.error")
+
+# What a parked connection waits for: the first byte of a request, the rest of a head, the rest of a small
+# body, that the client takes what it was sent, or that it has stopped sending before we close.
+IDLE: Final = "idle"
+HEAD: Final = "head"
+CONTENT: Final = "content"
+SENDING: Final = "sending"
+LINGERING: Final = "lingering"
+
+# How long a worker with clearly more connections than a sibling leaves new ones to it, in seconds.
+LOOK_AWAY: Final = 0.003
+# For lack of descriptors or memory nothing is accepted for this long, in seconds.
+OVERLOADED: Final = 0.1
+
+# How long, and for how many bytes, we listen to a client after our last word to it (RFC 9112 §9.6).
+LINGER: Final = 2.0
+LINGER_BYTES: Final = 1 << 20
+
+# How often a draining worker looks whether it is done, in seconds.
+DRAIN_TICK: Final = 0.05
+
+# Events taken from the kernel at once.
+BATCH: Final = 64
+
+
+class Parked(Connection):
+    """A connection as the loop knows it: what it waits for, until when, and what the kernel watches."""
+
+    __slots__ = ("armed", "deadline", "heard", "phase")
+
+    armed: int
+    deadline: int
+    heard: int
+    phase: str
+
+
+class ThreadWorker(Worker):
+    """`threads` threads that take turns in leading one loop."""
+
+    def __init__(self, berth: Berth) -> None:
+        super().__init__(berth)
+        self.connections: dict[int, Parked] = {}
+        self.accepting: dict[int, Listener] = {}
+        self.lead = lead.Lead(self.settings.threads, self.beat)
+        self._away_until = 0  # no listener is watched until then, or until `_away_while` is False
+        self._away_while: Callable[[], bool] = self._outweighed
+        self._obliged_until = 0  # until then a new connection is ours: no sibling took it while we looked away
+        self._next_tick = 0
+        self._accepted = 0
+        self._header_patience = _milliseconds(self.settings.header_timeout)
+        self._idle_patience = _milliseconds(self.settings.keepalive)
+
+    def run(self) -> None:
+        """Serve until drained."""
+        self.epoll = select.epoll()
+        self.epoll.register(self.signals.fileno(), select.EPOLLIN)
+        self.accepting = {listener.fileno(): listener for listener in self.listeners}
+        for fd in self.accepting:
+            self.epoll.register(fd, select.EPOLLIN)
+        lead.start(self.settings.threads, self.lead, self._turns)
+        self._lead_once()
+        self._turns()
+        self.access.flush()
+
+    def wake(self) -> None:
+        """Let the loop see at once that the worker drains; this may be another thread than the leading one."""
+        self._next_tick = 0
+        self.signals.nudge()
+
+    def running(self) -> list[Connection]:
+        """The connections whose request is with the application now."""
+        return [connection for connection in list(self.connections.values()) if connection.running]
+
+    # The loop. Whoever is in here leads.
+
+    def _turns(self) -> None:
+        """A thread's life: wait for the lead, lead until it is lost or the worker is drained."""
+        while self.lead.spare():
+            self._lead_once()
+
+    def _lead_once(self) -> None:
+        if self._loop():
+            self.lead.stop()
+
+    def _loop(self) -> bool:
+        """Lead. True when the worker is drained, False when the lead has gone to another thread."""
+        poll, connections = self.epoll.poll, self.connections
+        while True:
+            for fd, _ in poll(self._pause(), BATCH):
+                connection = connections.get(fd)
+                if connection is not None:
+                    if not self._on_readable(connection):
+                        return False
+                elif fd in self.accepting:
+                    self._on_listener(self.accepting[fd])
+                elif fd == self.signals.fileno():
+                    self.on_signals()
+            now = clock()
+            if now >= self._next_tick:
+                self._tick(now)
+            if self.draining and self._drained(now):
+                return True
+
+    def _pause(self) -> float:
+        """How long the selector may sleep, in seconds."""
+        if self._away_until:
+            now = clock()
+            if now < self._away_until and self._away_while():
+                return (self._away_until - now) / 1000
+            if now >= self._away_until:
+                self._obliged_until = now + _milliseconds(LOOK_AWAY)
+            self._away_until = 0
+            self._watch_listeners(True)
+        return DRAIN_TICK if self.draining else TICK
+
+    def _tick(self, now: int) -> None:
+        """Once a second, more often while draining: late clients, and what every worker does."""
+        if self.draining:
+            self._stop_accepting()
+        self._next_tick = now + _milliseconds(DRAIN_TICK if self.draining else TICK)
+        for connection in list(self.connections.values()):
+            if connection.deadline <= now and not connection.running:
+                self._expire(connection)
+        self.tick(len(self.connections))
+
+    def _expire(self, connection: Parked) -> None:
+        """The client's time is up. It is told so if it has begun to say something."""
+        if connection.phase is CONTENT or (connection.phase is HEAD and connection.wire.has_begun):
+            connection.refuse(RequestTimeout(f"the {connection.phase} of the request took too long"))
+            self._settle(connection)
+            return
+        if connection.phase is SENDING:
+            log.debug("%s: has taken no byte of its response for %g s", connection, connection.timeout)
+        self._drop(connection)
+
+    def _drained(self, now: int) -> bool:
+        """Is nothing left to do? When the time for it is over, the process ends here."""
+        if not self.connections:
+            return True
+        if now < self.slot[scoreboard.DEADLINE]:
+            return False
+        if not self.quick:
+            log.warning("Worker graceful timeout (pid:%d)", self.pid)
+        # The main thread may be in a call that does not come back, so it is not asked.
+        self.access.flush()
+        leave(0)
+
+    def _on_readable(self, connection: Parked) -> bool:
+        """Something has come from a client. False if this thread leads no more."""
+        if connection.running or connection.phase is SENDING or connection.phase is LINGERING:
+            return self._on_unusual(connection)
+        try:
+            data = connection.sock.recv(RECV)
+        except BlockingIOError:
+            return True
+        except OSError:
+            self._drop(connection)
+            return True
+        connection.wire.receive_data(data)
+        return self._go_on(connection, len(data))
+
+    def _go_on(self, connection: Parked, received: int) -> bool:
+        """Serve the request if it is there, else wait for the rest of it. False if the lead was lost."""
+        try:
+            ready = connection.advance()
+        except RemoteError as error:
+            connection.refuse(error)
+            self._settle(connection)
+            return True
+        except PeerGone:
+            self._drop(connection)
+            return True
+        if ready:
+            return self._serve(connection)
+        if not connection.alive:
+            self._drop(connection)
+        elif connection.request is not None:
+            connection.phase = CONTENT
+            connection.deadline = connection.content_deadline(received)
+        elif connection.phase is IDLE:
+            connection.phase = HEAD
+            connection.deadline = clock() + self._header_patience
+        return True
+
+    def _serve(self, connection: Parked) -> bool:
+        """Parked to running, and back. False if this thread leads no more."""
+        connection.running = True
+        try:
+            leading = self.lead.call(connection.serve)
+        except Exception:
+            log.exception("This is an error of the server; it costs one connection: %s", connection)
+            connection.alive = leading = False
+        self._settle(connection)
+        return leading
+
+    def _settle(self, connection: Parked) -> None:
+        """Running to parked, or gone. The thread that ran it may not lead any more."""
+        if connection.unsent:
+            connection.phase = SENDING
+            connection.deadline = clock() + _milliseconds(connection.timeout)
+        elif not connection.alive:
+            self._close(connection)
+            return
+        elif connection.request is not None:
+            connection.phase = CONTENT
+            connection.deadline = connection.content_deadline(0)
+        elif connection.wire.has_begun:
+            connection.phase = HEAD
+            connection.deadline = clock() + self._header_patience
+        else:
+            connection.phase = IDLE
+            connection.deadline = clock() + self._idle_patience
+        connection.running = False
+        if connection.armed != _wanted(connection):
+            self._arm(connection)
+
+    def _on_unusual(self, connection: Parked) -> bool:
+        """Readable while its request runs, writable again, or still talking after our last word."""
+        if connection.running:
+            self._disarm(connection)
+        elif connection.phase is SENDING:
+            return self._flush(connection)
+        else:
+            self._listen_on(connection)
+        return True
+
+    # What the kernel watches.
+
+    def _disarm(self, connection: Parked) -> None:
+        """Stop watching a running connection, which would be readable at each poll until it is settled.
+
+        It may be settled by its thread at any moment of this, so the end looks again.
+        """
+        connection.armed = 0
+        try:
+            self.epoll.unregister(connection.sock)
+        except (OSError, ValueError):
+            return  # closed meanwhile
+        if not connection.running:
+            self._arm(connection)
+
+    def _arm(self, connection: Parked) -> None:
+        """Watch for what the connection's phase waits for. Two threads may do this at once."""
+        connection.armed = wanted = _wanted(connection)
+        try:
+            try:
+                self.epoll.modify(connection.sock, wanted)
+            except FileNotFoundError:
+                self.epoll.register(connection.sock, wanted)
+        except (OSError, ValueError):
+            return  # closed meanwhile, or registered by the other thread
+
+    def _flush(self, connection: Parked) -> bool:
+        """The client takes more of its response. False if the lead was lost, to a request that came behind it."""
+        try:
+            flushed = connection.flush()
+        except PeerGone:
+            self._drop(connection)
+            return True
+        if not flushed:
+            connection.deadline = clock() + _milliseconds(connection.timeout)
+            return True
+        self._settle(connection)
+        return self._go_on(connection, 0) if connection.alive and connection.wire.has_begun else True
+
+    # The end of a connection.
+
+    def _close(self, connection: Parked) -> None:
+        """Close; if the client may still be sending, say that we are done and let it finish first.
+
+        Closing with bytes unread resets the connection, and the client may never see our answer.
+        """
+        if not connection.wary or self.quick:
+            self._drop(connection)
+            return
+        try:
+            connection.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._drop(connection)
+            return
+        connection.phase = LINGERING
+        connection.heard = 0
+        connection.deadline = clock() + _milliseconds(LINGER)
+        connection.running = False
+        self._arm(connection)
+
+    def _listen_on(self, connection: Parked) -> None:
+        try:
+            data = connection.sock.recv(RECV)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        connection.heard += len(data)
+        if not data or connection.heard > LINGER_BYTES:
+            self._drop(connection)
+
+    def _drop(self, connection: Parked) -> None:
+        # Out of the table first: once closed, the descriptor may be that of the next connection.
+        self.connections.pop(connection.fd, None)
+        if connection.armed:
+            with suppress(OSError, ValueError):  # disarmed by the leading thread meanwhile
+                self.epoll.unregister(connection.sock)
+        connection.close()
+        self.slot[CONNECTIONS] = len(self.connections)
+
+    # Listeners.
+
+    def _on_listener(self, listener: Listener) -> None:
+        """Accept while no sibling has clearly less to do; a worker that empties the queue would keep it all."""
+        while not self._full():
+            if self._outweighed() and clock() >= self._obliged_until:
+                self._look_away(LOOK_AWAY, self._outweighed)
+                return
+            self._obliged_until = 0
+            if not self._accept(listener):
+                return
+        self._look_away(TICK, self._full)
+
+    def _full(self) -> bool:
+        return len(self.connections) >= self.settings.worker_connections
+
+    def _accept(self, listener: Listener) -> bool:
+        """Accept one connection and park it. False if there is none."""
+        try:
+            accepted = listener.accept()
+        except Overloaded as error:
+            log.warning("Cannot accept a connection: %s", error)
+            self._look_away(OVERLOADED, lambda: True)
+            return False
+        if accepted is None:
+            return False
+        connection = Parked(self, listener, *accepted)
+        connection.armed = select.EPOLLIN
+        connection.phase = HEAD
+        connection.heard = 0
+        connection.deadline = clock() + (_milliseconds(LAST_CALL) if self.draining else self._header_patience)
+        if not self.settings.keepalive:
+            connection.wire.closing = True
+        self.connections[connection.fd] = connection
+        self.epoll.register(connection.fd, select.EPOLLIN)
+        self._accepted += 1
+        self.slot[ACCEPTED] = self._accepted
+        self.slot[CONNECTIONS] = len(self.connections)
+        return True
+
+    def _outweighed(self) -> bool:
+        """Does a sibling have clearly fewer connections?"""
+        mine = len(self.connections)
+        if mine < 2:
+            return False
+        least = self.berth.scoreboard.least_connections()
+        return mine > least + 1 + least // 8
+
+    def _look_away(self, seconds: float, condition: Callable[[], bool]) -> None:
+        """Leave new connections to others for so long, but only while `condition` holds."""
+        self._away_until = clock() + _milliseconds(seconds)
+        self._away_while = condition
+        self._watch_listeners(False)
+
+    def _watch_listeners(self, watch: bool) -> None:
+        for fd in self.accepting:
+            self.epoll.modify(fd, select.EPOLLIN if watch else 0)
+
+    def _stop_accepting(self) -> None:
+        """Take in who has connected already, then close our copies; make idle clients hurry. Only once."""
+        accepting, self.accepting = self.accepting, {}
+        if not accepting:
+            return
+        self._away_until = 0
+        for fd, listener in accepting.items():
+            if not listener.shared:
+                listener.refuse_new()
+            for _ in range(0 if self.quick else self.settings.backlog):
+                if not self._accept(listener):
+                    break
+            self.epoll.unregister(fd)
+            listener.close()
+        last_call = 0 if self.quick else clock() + _milliseconds(LAST_CALL)
+        for connection in list(self.connections.values()):
+            if connection.phase is IDLE or (connection.phase is HEAD and not connection.wire.has_begun):
+                connection.deadline = min(connection.deadline, last_call)
+
+
+def _wanted(connection: Parked) -> int:
+    return select.EPOLLOUT if connection.phase is SENDING else select.EPOLLIN
+
+
+def _milliseconds(seconds: float) -> int:
+    """0 seconds of patience are no limit."""
+    return int(seconds * 1000) if seconds else NEVER // 2

@@ -1,0 +1,122 @@
+"""A client's socket, which never blocks; a thread that must wait does so here, under a deadline."""
+
+import os
+import select
+import socket
+from collections import deque
+from typing import Final
+
+from monoceros.scoreboard import NEVER, clock
+from monoceros.wire.events import FileSpan, PeerGone, RequestTimeout
+
+# What one recv takes at most: a head with its small body, or a good piece of an upload.
+RECV: Final = 65536
+
+# What a stream may have written that the client has not taken, before the application has to wait.
+UNSENT: Final = 262144
+
+# What sendfile is asked to send at once: a worker that answers others in between stays responsive.
+FILE_PIECE: Final = 1 << 20
+
+
+class Transport:
+    """Bytes to and from one client. `unsent` is what it has not taken yet, in order.
+
+    `timeout` is how long, in seconds, the client may take no byte of what is sent to it; 0 is for ever.
+    """
+
+    __slots__ = ("fd", "sock", "timeout", "unsent")
+
+    def __init__(self, sock: socket.socket, timeout: float) -> None:
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.timeout = timeout
+        self.unsent: deque[memoryview | FileSpan] = deque()
+
+    def write(self, data: bytes) -> None:
+        """Send `data`, or what the kernel takes of it at once; the rest is `unsent`. Raises `PeerGone`."""
+        if self.unsent:
+            self.unsent.append(memoryview(data))
+            self.flush()
+            return
+        try:
+            sent = self.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise PeerGone(f"cannot send: {error.strerror}") from error
+        if sent < len(data):
+            self.unsent.append(memoryview(data)[sent:])
+
+    def write_file(self, span: FileSpan) -> None:
+        """Send a part of an open file. It is held open by a descriptor of ours until it is sent."""
+        self.unsent.append(span._replace(fd=os.dup(span.fd)))
+        self.flush()
+
+    def flush(self) -> bool:
+        """Send what the client takes now. True if nothing is left. Raises `PeerGone`."""
+        while self.unsent:
+            piece = self.unsent[0]
+            try:
+                if isinstance(piece, FileSpan):
+                    self._send_file(piece)
+                else:
+                    sent = self.sock.send(piece)
+                    self._advance(piece[sent:] if sent < len(piece) else None)
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                raise PeerGone(f"cannot send: {error.strerror}") from error
+        return True
+
+    def _send_file(self, span: FileSpan) -> None:
+        sent = os.sendfile(self.fd, span.fd, span.offset, min(span.size, FILE_PIECE))
+        if not sent:
+            raise PeerGone("the file has become shorter while it was sent")
+        rest = FileSpan(span.fd, span.offset + sent, span.size - sent)
+        if not rest.size:
+            os.close(span.fd)
+        self._advance(rest if rest.size else None)
+
+    def _advance(self, rest: memoryview | FileSpan | None) -> None:
+        if rest is None:
+            self.unsent.popleft()
+        else:
+            self.unsent[0] = rest
+
+    @property
+    def unsent_size(self) -> int:
+        """How many bytes the client has not taken yet, without those that wait in a file."""
+        return sum(len(piece) for piece in self.unsent if not isinstance(piece, FileSpan))
+
+    def throttle(self) -> None:
+        """Wait until no more is unsent than a stream may have. Raises `PeerGone`."""
+        while self.unsent_size > UNSENT:
+            if not self.wait(select.POLLOUT, clock() + int(self.timeout * 1000) if self.timeout else NEVER):
+                raise PeerGone(f"the client has taken no byte of the response for {self.timeout:g} s")
+            self.flush()
+
+    def receive(self, deadline: int) -> bytes:
+        """Some bytes, b"" if no more come. Raises `RequestTimeout` at the deadline, and `PeerGone`."""
+        while True:
+            try:
+                return self.sock.recv(RECV)
+            except BlockingIOError:
+                if not self.wait(select.POLLIN, deadline):
+                    raise RequestTimeout("the content came too slowly") from None
+            except OSError as error:
+                raise PeerGone(f"cannot receive: {error.strerror}") from error
+
+    def wait(self, events: int, deadline: int) -> bool:
+        """Wait on this thread until the socket is ready. False if it is not by the deadline, in milliseconds."""
+        poll = select.poll()
+        poll.register(self.fd, events)
+        return bool(poll.poll(None if deadline == NEVER else max(0, deadline - clock())))
+
+    def close(self) -> None:
+        """Close the socket, and the files that were to be sent."""
+        for piece in self.unsent:
+            if isinstance(piece, FileSpan):
+                os.close(piece.fd)
+        self.unsent.clear()
+        self.sock.close()

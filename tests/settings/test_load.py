@@ -1,0 +1,404 @@
+"""From everywhere to one Settings: who wins, where it came from, and what is said when it is wrong."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+
+from monoceros.settings import Settings, SettingsError
+from monoceros.settings.cpus import available_cpus
+from monoceros.settings.load import changes, load
+from monoceros.settings.table import ROWS, VARIABLE, Row
+
+Load = Callable[..., Settings]
+
+
+@pytest.fixture
+def loads(tmp_path: Path) -> Load:
+    """`loads("--flag", ..., conf="text of gunicorn.conf.py", VARIABLE="value")`"""
+
+    def loads(*argv: str, conf: str = "", file: str = "gunicorn.conf.py", **environ: str) -> Settings:
+        if conf:
+            (tmp_path / file).write_text(conf)
+        return load(argv, environ, str(tmp_path))
+
+    return loads
+
+
+def test_nothing_given(loads: Load, tmp_path: Path) -> None:
+    settings = loads()
+    assert settings == Settings(chdir=str(tmp_path))
+    assert settings.origins == {}
+    assert settings.notes == ()
+
+
+# Each layer, from the weakest to the strongest.
+LAYERS: list[tuple[str, dict[str, str], list[str]]] = [
+    ("environment variable WEB_CONCURRENCY", {"WEB_CONCURRENCY": "2"}, []),
+    ("gunicorn.conf.py:1", {"conf": "workers = 3"}, []),
+    ("environment variable MONOCEROS_WORKERS", {"MONOCEROS_WORKERS": "4"}, []),
+    ("GUNICORN_CMD_ARGS --workers", {"GUNICORN_CMD_ARGS": "-w 5"}, []),
+    ("MONOCEROS_CMD_ARGS --workers", {"MONOCEROS_CMD_ARGS": "--workers=6"}, []),
+    ("--workers", {}, ["-w", "7"]),
+]
+
+
+@pytest.mark.parametrize("strongest", range(len(LAYERS)))
+def test_later_wins(loads: Load, strongest: int) -> None:
+    given = LAYERS[: strongest + 1]
+    environ = {name: text for _, layer, _ in given for name, text in layer.items()}
+    settings = loads(*(flag for *_, flags in given for flag in flags), **environ)
+    assert settings.workers == strongest + 2
+    assert settings.origins["workers"] == LAYERS[strongest][0]
+
+
+def test_a_list_replaces_a_list(loads: Load) -> None:
+    conf = "bind = ['127.0.0.1:1', '127.0.0.1:2']\nraw_env = ['A=1']"
+    settings = loads("-b", "127.0.0.1:3", "--bind=unix:/a", "-e", "B=2,3", "-e", "C=", conf=conf)
+    assert [address.name for address in settings.bind] == ["127.0.0.1:3", "unix:/a"]
+    assert settings.raw_env == ("B=2,3", "C=")
+
+
+def test_a_list_in_a_variable_has_commas(loads: Load) -> None:
+    settings = loads(MONOCEROS_BIND="127.0.0.1:3,unix:/a", MONOCEROS_RAW_ENV="A=1,2,B=3")
+    assert [address.name for address in settings.bind] == ["127.0.0.1:3", "unix:/a"]
+    assert settings.raw_env == ("A=1,2", "B=3")
+
+
+def test_variables_of_platforms(loads: Load) -> None:
+    settings = loads(PORT="5000", WEB_CONCURRENCY="3", FORWARDED_ALLOW_IPS="*", SENDFILE="no")
+    assert settings.bind[0].name == "0.0.0.0:5000"
+    assert settings.workers == 3
+    assert settings.forwarded_allow_ips.everyone
+    assert settings.sendfile is False
+    assert settings.origins["bind"] == "environment variable PORT"
+
+
+def test_empty_variables_of_platforms(loads: Load, tmp_path: Path) -> None:
+    assert loads(PORT="", WEB_CONCURRENCY="", SENDFILE="") == Settings(chdir=str(tmp_path))
+    assert "127.0.0.1" not in loads(FORWARDED_ALLOW_IPS="").forwarded_allow_ips
+
+
+@pytest.mark.parametrize(
+    ("argv", "conf", "environ", "expected"),
+    [
+        ([], "", {}, True),
+        (["--no-sendfile"], "", {}, False),
+        ([], "sendfile = True", {}, True),
+        ([], "sendfile = True", {"SENDFILE": "0"}, True),
+        ([], "", {"SENDFILE": "YES"}, True),
+        ([], "", {"SENDFILE": "whatever"}, False),
+        ([], "", {"MONOCEROS_SENDFILE": "false"}, False),
+    ],
+)
+def test_sendfile(loads: Load, argv: list[str], conf: str, environ: dict[str, str], expected: bool) -> None:
+    assert loads(*argv, conf=conf, **environ).sendfile is expected
+
+
+def test_native_values_of_a_config_file(loads: Load) -> None:
+    conf = """
+workers = "auto"
+threads = 16 / 4
+timeout = 1.5
+keepalive = "5"
+accesslog = None
+errorlog = None
+preload_app = True
+limit_request_body = "10M"
+forwarded_allow_ips = ["10.0.0.0/8"]
+secure_scheme_headers = {"x-proto": "https"}
+bind = 9000
+"""
+    settings = loads(conf=conf)
+    assert settings.workers == available_cpus()
+    assert (settings.threads, settings.timeout, settings.keepalive) == (4, 1.5, 5.0)
+    assert (settings.accesslog, settings.errorlog, settings.preload_app) == (None, None, True)
+    assert settings.limit_request_body == 10 * 1024 * 1024
+    assert "10.1.1.1" in settings.forwarded_allow_ips
+    assert settings.secure_scheme_headers == MappingProxyType({"X-PROTO": "https"})
+    assert settings.bind[0].name == "127.0.0.1:9000"
+
+
+IMAGE = """
+import json
+import multiprocessing
+import os
+
+workers_per_core_str = os.getenv("WORKERS_PER_CORE", "1")
+max_workers_str = os.getenv("MAX_WORKERS")
+web_concurrency_str = os.getenv("WEB_CONCURRENCY", None)
+host = os.getenv("HOST", "0.0.0.0")
+port = os.getenv("PORT", "80")
+bind_env = os.getenv("BIND", None)
+use_loglevel = os.getenv("LOG_LEVEL", "info")
+use_bind = bind_env or f"{host}:{port}"
+cores = multiprocessing.cpu_count()
+default_web_concurrency = float(workers_per_core_str) * cores
+web_concurrency = max(int(default_web_concurrency), 2)
+accesslog_var = os.getenv("ACCESS_LOG", "-")
+use_accesslog = accesslog_var or None
+errorlog_var = os.getenv("ERROR_LOG", "-")
+use_errorlog = errorlog_var or None
+graceful_timeout_str = os.getenv("GRACEFUL_TIMEOUT", "120")
+timeout_str = os.getenv("TIMEOUT", "120")
+keepalive_str = os.getenv("KEEP_ALIVE", "5")
+
+loglevel = use_loglevel
+workers = web_concurrency
+bind = use_bind
+errorlog = use_errorlog
+worker_tmp_dir = "/dev/shm"
+accesslog = use_accesslog
+graceful_timeout = int(graceful_timeout_str)
+timeout = int(timeout_str)
+keepalive = int(keepalive_str)
+
+log_data = {"loglevel": loglevel, "workers": workers, "bind": bind}
+print(json.dumps(log_data))
+"""
+
+
+def test_a_config_file_as_images_ship_it(loads: Load) -> None:
+    settings = loads(conf=IMAGE)
+    assert settings.bind[0].name == "0.0.0.0:80"
+    assert settings.workers >= 2
+    assert (settings.timeout, settings.keepalive, settings.accesslog) == (120.0, 5.0, "-")
+    assert settings.notes == ()
+
+
+# What the settings of Gunicorn are called that are not served here.
+ELSEWHERE = """
+reload reload_engine reload_extra_files spew daemon pidfile worker_tmp_dir user group umask initgroups tmp_upload_dir
+disable_redirect_access_to_syslog logger_class logconfig logconfig_dict logconfig_json syslog_addr syslog syslog_prefix
+syslog_facility enable_stdio_inheritance statsd_host dogstatsd_tags statsd_prefix enable_backlog_metric
+default_proc_name paste proxy_protocol proxy_allow_ips protocol uwsgi_allow_ips keyfile certfile ssl_version cert_reqs
+ca_certs suppress_ragged_eofs do_handshake_on_connect ciphers http_protocols http2_cleartext
+http2_max_concurrent_streams http2_initial_window_size http2_max_frame_size http2_max_header_list_size
+raw_paste_global_conf permit_obsolete_folding strip_header_spaces permit_unconventional_http_method
+permit_unconventional_http_version casefold_http_method asgi_loop asgi_lifespan asgi_disconnect_grace_period
+websocket_max_message_size http_parser dirty_apps dirty_workers dirty_timeout dirty_threads dirty_graceful_timeout
+control_socket control_socket_mode control_socket_disable
+"""
+
+
+def test_settings_of_gunicorn_that_are_not_served_do_no_harm(loads: Load) -> None:
+    settings = loads(
+        conf="\n".join([*(f"{name} = 1" for name in ELSEWHERE.split()), "def post_fork(server, worker): ..."])
+    )
+    assert settings.notes == ()
+
+
+def test_which_config_file(loads: Load, tmp_path: Path) -> None:
+    assert loads().config is None
+    settings = loads(conf="workers = 2")
+    assert (settings.config, settings.workers) == ("gunicorn.conf.py", 2)
+    assert settings.origins["config"] == f"found in {tmp_path}"
+    assert loads(conf="workers = 3", file="monoceros.conf.py").workers == 3
+    assert loads(conf="workers = 4", file="a.py", MONOCEROS_CONFIG="a.py").workers == 4
+    assert loads(conf="workers = 5", file="b.py", MONOCEROS_CONFIG="a.py", GUNICORN_CMD_ARGS="-c b.py").workers == 5
+    settings = loads("-c", "file:c.py", conf="threads = 6", file="c.py", GUNICORN_CMD_ARGS="-c b.py")
+    assert (settings.config, settings.workers, settings.threads) == ("file:c.py", 1, 6)
+    assert settings.origins["config"] == "--config"
+
+
+def test_the_config_file_is_looked_up_before_chdir(loads: Load, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "gunicorn.conf.py").write_text("workers = 9")
+    settings = loads("--chdir", "sub", conf="workers = 2")
+    assert settings.workers == 2
+    assert settings.chdir == str(tmp_path / "sub")
+    assert loads(conf=f"chdir = {str(tmp_path / 'sub')!r}").chdir == str(tmp_path / "sub")
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ", "app", "origin"),
+    [
+        (["m:a"], {}, "m:a", "command line"),
+        (["-w", "2", "m:a"], {}, "m:a", "command line"),
+        (["m:a", "--workers=2"], {}, "m:a", "command line"),
+        (["-w", "2", "m:a", "-b", ":1"], {}, "m:a", "command line"),
+        (["m:a"], {"conf": "wsgi_app = 'm:b'"}, "m:a", "command line"),
+        ([], {"conf": "wsgi_app = 'm:b'"}, "m:b", "gunicorn.conf.py:1"),
+        ([], {"MONOCEROS_WSGI_APP": "m:c"}, "m:c", "environment variable MONOCEROS_WSGI_APP"),
+    ],
+)
+def test_the_application(loads: Load, argv: list[str], environ: dict[str, str], app: str, origin: str) -> None:
+    settings = loads(*argv, **environ)
+    assert settings.wsgi_app == app
+    assert settings.origins["wsgi_app"] == origin
+
+
+def test_flags_may_be_shortened(loads: Load) -> None:
+    assert loads("--workers=2", "--graceful", "5", "--preload").graceful_timeout == 5.0
+    assert loads("--log-file", "a.log").errorlog == "a.log"
+    assert loads("--limit-request-field_size", "9").limit_request_field_size == 9
+    assert loads("--access-logfile", "-").accesslog == "-"
+
+
+NUMBER = "a whole number, 0 or more"
+POSITIVE = "a whole number, 1 or more"
+WORKERS = 'a whole number, 1 or more, or "auto"'
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ", "message"),
+    [
+        ([], {"conf": "import os\n\nworkers = 'four'"}, f"workers = 'four' (gunicorn.conf.py:3): {WORKERS}"),
+        (["-w", "four"], {}, f"workers = 'four' (--workers): {WORKERS}"),
+        (["--workers", "0"], {}, f"workers = '0' (--workers): {WORKERS}"),
+        (["--threads=0"], {}, f"threads = '0' (--threads): {POSITIVE}"),
+        ([], {"WEB_CONCURRENCY": "x"}, f"workers = 'x' (environment variable WEB_CONCURRENCY): {WORKERS}"),
+        ([], {"MONOCEROS_BACKLOG": ""}, f"backlog = '' (environment variable MONOCEROS_BACKLOG): {POSITIVE}"),
+        ([], {"GUNICORN_CMD_ARGS": "-w four"}, f"workers = 'four' (GUNICORN_CMD_ARGS --workers): {WORKERS}"),
+        ([], {"MONOCEROS_CMD_ARGS": "-w 'a"}, "MONOCEROS_CMD_ARGS: No closing quotation"),
+        ([], {"conf": "max_requests = -1"}, f"max_requests = -1 (gunicorn.conf.py:1): {NUMBER}"),
+        ([], {"conf": "max_requests = None"}, f"max_requests = None (gunicorn.conf.py:1): {NUMBER}"),
+        (["-b", "a:b"], {}, "bind = ['a:b'] (--bind): HOST:PORT, PORT, [IPV6]:PORT, unix:PATH or fd://NUMBER"),
+        (["-k", "gevent"], {}, "worker_class = 'gevent' (--worker-class): gevent workers are not available yet"),
+        (["-e", "A"], {}, "raw_env = ['A'] (--env): NAME=VALUE"),
+        (["--chdir", "x"], {}, "chdir = '{}/x' (--chdir): a directory that exists"),
+        (["-c", "x.py"], {}, "config file x.py: No such file or directory ({}/x.py)"),
+        ([], {"conf": "\nworkers = four"}, "gunicorn.conf.py:2: NameError: name 'four' is not defined"),
+        ([], {"conf": "workers = 4\n)"}, "gunicorn.conf.py:2: SyntaxError: unmatched ')'"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    loads: Load, tmp_path: Path, argv: list[str], environ: dict[str, str], message: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        loads(*argv, **environ)
+    assert str(caught.value).partition(";")[0] == message.format(tmp_path)
+
+
+def test_a_long_value_is_cut(loads: Load) -> None:
+    with pytest.raises(SettingsError) as caught:
+        loads("-w", "x" * 500)
+    assert len(str(caught.value)) < 200
+
+
+def test_a_wrong_value_is_wrong_even_if_it_is_overridden(loads: Load) -> None:
+    with pytest.raises(SettingsError, match="WEB_CONCURRENCY"):
+        loads("-w", "2", WEB_CONCURRENCY="x")
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ", "last"),
+    [
+        (["--wrokers", "4"], {}, "unrecognized arguments: --wrokers (did you mean --workers?)"),
+        (["--wrokers=4"], {}, "unrecognized arguments: --wrokers=4 (did you mean --workers?)"),
+        (["m:a", "-w", "2", "n"], {}, "unrecognized arguments: n"),
+        (["--zzz"], {}, "unrecognized arguments: --zzz"),
+        (["-w"], {}, "argument -w/--workers: expected one argument"),
+        ([], {"GUNICORN_CMD_ARGS": "--zzz"}, "GUNICORN_CMD_ARGS: unrecognized arguments: --zzz"),
+        ([], {"GUNICORN_CMD_ARGS": "-w"}, "GUNICORN_CMD_ARGS: argument -w/--workers: expected one argument"),
+    ],
+)
+def test_usage_errors(
+    loads: Load, capsys: pytest.CaptureFixture[str], argv: list[str], environ: dict[str, str], last: str
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        loads(*argv, **environ)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.splitlines() == ["usage: monoceros [OPTIONS] [APP]", f"monoceros: error: {last}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("Loglevel", "loglevel"),
+        ("WORKERS", "workers"),
+        ("worker", "workers"),
+        ("thread", "threads"),
+        ("time_out", "timeout"),
+        ("log_level", "loglevel"),
+        ("keep_alive", "keepalive"),
+        ("access_logfile", "accesslog"),
+        ("preload", "preload_app"),
+    ],
+)
+def test_did_you_mean(loads: Load, name: str, meant: str) -> None:
+    note = f"{name} (gunicorn.conf.py:2) is not a setting, did you mean {meant}?"
+    assert loads(conf=f"\n{name} = 1").notes == (note,)
+
+
+@pytest.mark.parametrize(
+    "conf",
+    [
+        "_workers = 1",
+        "name = 1",
+        "def worker(): ...",
+        "class Workers: ...",
+        "import threading as thread",
+        "worker = 2\nworkers = worker * 2",
+        "timeout_text = '3'",
+        "old_workers = 3",
+        "config = {}",
+        "check_config = True",
+    ],
+)
+def test_what_is_the_users_own(loads: Load, conf: str) -> None:
+    settings = loads(conf=conf)
+    assert settings.notes == ()
+    assert settings.check_config is False
+
+
+def test_a_module_is_no_value(loads: Load) -> None:
+    settings = loads(conf="import os as timeout\nimport os as worker_tmp_dir")
+    assert settings.timeout == 30.0
+    assert settings.notes == ("timeout (gunicorn.conf.py:1) is a module there, not taken as the setting",)
+
+
+def test_variables_are_checked_for_slips(loads: Load) -> None:
+    settings = loads(MONOCEROS_WORKRES="4", MONOCEROS_HOME="/srv", WORKRES="5")
+    assert settings.notes == ("environment variable MONOCEROS_WORKRES is not known, did you mean MONOCEROS_WORKERS?",)
+
+
+def test_applications_too_many(loads: Load) -> None:
+    settings = loads("m:a", "m:b", GUNICORN_CMD_ARGS="m:c")
+    assert settings.wsgi_app == "m:a"
+    assert settings.notes == (
+        "GUNICORN_CMD_ARGS: 'm:c' is not used, an application is named on the command line or by wsgi_app",
+        "command line: 'm:b' is not used, the application is 'm:a'",
+    )
+
+
+def test_changes_need_a_restart() -> None:
+    old = Settings()
+    assert changes(old, Settings(workers=2, timeout=5.0, loglevel="debug")) == []
+    assert changes(old, Settings(workers=2, backlog=5, preload_app=True)) == ["backlog", "preload_app"]
+    assert changes(old, old) == []
+
+
+def test_it_reads_the_real_environment_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MONOCEROS_WORKERS", "3")
+    settings = load([])
+    assert settings.workers == 3
+    assert settings.chdir == str(tmp_path)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS.values() if VARIABLE in row.sources], ids=lambda row: row.variable)
+def test_every_setting_can_be_a_variable(row: Row, loads: Load, tmp_path: Path) -> None:
+    example = ast.literal_eval(row.example.replace("/srv/myproject", str(tmp_path)))
+    if row.name == "config":
+        example = "conf.py"
+        (tmp_path / example).touch()
+    text = ",".join(example) if isinstance(example, list) else str(example)
+    settings = loads(**{row.variable: text})
+    assert getattr(settings, row.name) == row.parse(example)
+    assert settings.origins == {row.name: f"environment variable {row.variable}"}
+
+
+def test_loading_imports_no_more_than_it_needs() -> None:
+    """A worker's memory begins with what its arbiter imported."""
+    code = (
+        "import sys, monoceros.settings.load; print(*sorted({'asyncio', 'ssl', 'socket', 'json'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == ""

@@ -1,0 +1,110 @@
+"""The rows: complete, consistent, and with Gunicorn's names, flags and defaults."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from itertools import groupby
+
+import pytest
+
+from monoceros.settings import Settings
+from monoceros.settings.table import DEFAULTS_FROM_ENVIRONMENT, FILE, FLAG, ROWS, Row
+
+# Name, flags and default as Gunicorn has them.
+GUNICORN = {
+    "config": ("-c --config", None),
+    "wsgi_app": ("", None),
+    "backlog": ("--backlog", 2048),
+    "workers": ("-w --workers", 1),
+    "threads": ("--threads", 1),
+    "worker_connections": ("--worker-connections", 1000),
+    "max_requests": ("--max-requests", 0),
+    "max_requests_jitter": ("--max-requests-jitter", 0),
+    "timeout": ("-t --timeout", 30),
+    "graceful_timeout": ("--graceful-timeout", 30),
+    "keepalive": ("--keep-alive", 2),
+    "limit_request_line": ("--limit-request-line", 4094),
+    "limit_request_fields": ("--limit-request-fields", 100),
+    "check_config": ("--check-config", False),
+    "print_config": ("--print-config", False),
+    "preload_app": ("--preload", False),
+    "reuse_port": ("--reuse-port", False),
+    "raw_env": ("-e --env", ()),
+    "proc_name": ("-n --name", None),
+    "accesslog": ("--access-logfile", None),
+    "access_log_format": ("--access-logformat", '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'),
+    "errorlog": ("--error-logfile --log-file", "-"),
+    "loglevel": ("--log-level", "info"),
+    "capture_output": ("--capture-output", False),
+    "header_map": ("--header-map", "drop"),
+    "forwarder_headers": ("--forwarder-headers", ("SCRIPT_NAME", "PATH_INFO")),
+    "root_path": ("--root-path", ""),
+    "sendfile": ("--no-sendfile", True),
+    "secure_scheme_headers": (
+        "",
+        {"X-FORWARDED-PROTOCOL": "ssl", "X-FORWARDED-PROTO": "https", "X-FORWARDED-SSL": "on"},
+    ),
+}
+
+EVERY_ROW = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+
+
+@pytest.mark.parametrize(("name", "flags", "default"), [(name, *rest) for name, rest in GUNICORN.items()])
+def test_what_people_know_from_gunicorn(name: str, flags: str, default: object) -> None:
+    assert ROWS[name].flags == tuple(flags.split())
+    assert getattr(Settings(), name) == default
+
+
+def test_other_defaults() -> None:
+    settings = Settings()
+    assert [address.name for address in settings.bind] == ["127.0.0.1:8000"]
+    assert str(settings.forwarded_allow_ips) == "127.0.0.1,::1"
+    assert "--limit-request-field_size" in ROWS["limit_request_field_size"].flags  # Gunicorn's odd spelling
+    assert settings.limit_request_field_size == 8190
+
+
+@EVERY_ROW
+def test_the_default_and_the_example_are_values(row: Row) -> None:
+    if FILE not in row.sources:
+        return
+    assert row.parse(row.default) == row.default
+    example = row.parse(ast.literal_eval(row.example))
+    assert type(example) is type(row.default) or row.default is None
+    assert example != row.default or row.name == "bind"
+
+
+@EVERY_ROW
+def test_a_row_says_what_it_means(row: Row) -> None:
+    assert row.help.endswith(".")
+    assert (row.parse.__doc__ or "").splitlines()[0].endswith(".")
+    assert row.name == row.name.lower()
+    assert (row.action in ("store", "append")) == bool(row.metavar) or not row.flags
+    assert bool(row.flags) == (FLAG in row.sources) or row.name == "wsgi_app"  # which is positional
+
+
+def test_no_flag_means_two_things() -> None:
+    flags = [flag for row in ROWS.values() for flag in row.flags]
+    assert len(flags) == len(set(flags))
+
+
+def test_a_section_is_one_run_of_rows() -> None:
+    sections = [section for section, _ in groupby(row.section for row in ROWS.values())]
+    assert len(sections) == len(set(sections))
+
+
+def test_every_variable_of_a_platform_is_about_a_row() -> None:
+    assert {name for name, _ in DEFAULTS_FROM_ENVIRONMENT.values()} <= set(ROWS)
+
+
+def test_settings_cannot_be_changed() -> None:
+    settings = Settings()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.workers = 2  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        settings.secure_scheme_headers["X"] = "y"  # type: ignore[index]
+
+
+def test_where_a_value_came_from_makes_no_difference() -> None:
+    assert Settings(origins={"workers": "--workers"}, notes=("a note",)) == Settings()
+    assert Settings(workers=2) != Settings()

@@ -1,0 +1,170 @@
+"""The command line as its users meet it: what is printed, and the exit status."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from monoceros import __version__, cli
+from monoceros.settings import Settings
+
+APP = """
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return []
+
+nothing = None
+"""
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path: Path) -> None:
+    (tmp_path / "myapp.py").write_text(APP)
+    (tmp_path / "failing.py").write_text("import elsewhere_entirely\n")
+    (tmp_path / "leaving.py").write_text("raise SystemExit(0)\n")
+
+
+def run(directory: Path, *args: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    command = [sys.executable, "-W", "error", "-m", "monoceros", *args]
+    return subprocess.run(
+        command, cwd=directory, env={**inherited, **environ}, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_version(tmp_path: Path) -> None:
+    result = run(tmp_path, "--version")
+    assert (result.returncode, result.stdout, result.stderr) == (0, f"monoceros (version {__version__})\n", "")
+
+
+def test_the_console_script(tmp_path: Path) -> None:
+    script = Path(sys.executable).with_name("monoceros")
+    result = subprocess.run([script, "--check-config", "nowhere"], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 3
+    result = subprocess.run([script, "--check-config", "myapp:app"], cwd=tmp_path, capture_output=True, text=True)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("args", [[], ["--check-config"], ["-w", "4"]])
+def test_no_application(tmp_path: Path, args: list[str]) -> None:
+    result = run(tmp_path, *args)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: No application module specified.")
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "environ", "message"),
+    [
+        (["-w", "four", "myapp:app"], {}, """workers = 'four' (--workers): a whole number, 1 or more, or "auto\""""),
+        (
+            ["myapp:app"],
+            {"WEB_CONCURRENCY": "x"},
+            """workers = 'x' (environment variable WEB_CONCURRENCY): a whole number, 1 or more, or "auto\"""",
+        ),
+        (["-c", "missing.py", "myapp:app"], {}, "config file missing.py: No such file or directory"),
+        (["-k", "gevent", "myapp:app"], {}, "worker_class = 'gevent' (--worker-class): gevent workers are not"),
+    ],
+)
+def test_wrong_settings_are_one_line(tmp_path: Path, args: list[str], environ: dict[str, str], message: str) -> None:
+    result = run(tmp_path, *args, **environ)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"Error: {message}")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_config_file_that_fails(tmp_path: Path) -> None:
+    (tmp_path / "gunicorn.conf.py").write_text("workers = 4\nthreads = four\n")
+    result = run(tmp_path, "myapp:app")
+    assert result.returncode == 1
+    lines = result.stderr.splitlines()
+    assert lines[:2] == [
+        "Traceback (most recent call last):",
+        f'  File "{tmp_path}/gunicorn.conf.py", line 2, in <module>',
+    ]
+    assert lines[-1] == "Error: gunicorn.conf.py:2: NameError: name 'four' is not defined"
+
+
+def test_an_unknown_flag(tmp_path: Path) -> None:
+    result = run(tmp_path, "--wrokers", "4", "myapp:app")
+    assert result.returncode == 2
+    assert "(did you mean --workers?)" in result.stderr
+
+
+@pytest.mark.parametrize("verb", ["--check-config", "--print-config"])
+@pytest.mark.parametrize(
+    ("app", "status", "error"),
+    [
+        ("myapp:app", 0, ""),
+        ("myapp:other", 4, "Error: "),
+        ("myapp:nothing", 4, "Error: "),
+        ("nowhere:app", 3, "Error: "),
+        ("failing:app", 3, "Traceback"),
+        ("leaving:app", 3, "Traceback"),
+    ],
+)
+def test_checking_imports_the_application(tmp_path: Path, verb: str, app: str, status: int, error: str) -> None:
+    result = run(tmp_path, verb, app)
+    assert result.returncode == status
+    assert result.stderr.startswith(error)
+    assert bool(result.stderr) == bool(error)
+
+
+def test_checking_goes_where_the_application_is(tmp_path: Path) -> None:
+    (tmp_path / "sub" / "lib").mkdir(parents=True)
+    (tmp_path / "sub" / "lib" / "deep.py").write_text("import os\nassert os.environ['COLOUR'] == 'red'\n" + APP)
+    args = ["--check-config", "--chdir", "sub", "--pythonpath", "lib", "deep:app"]
+    assert run(tmp_path, *args, "-e", "COLOUR=red").returncode == 0
+    assert run(tmp_path, *args, "-e", "COLOUR=blue").returncode == 3
+
+
+def test_checking_tells_the_notes(tmp_path: Path) -> None:
+    (tmp_path / "gunicorn.conf.py").write_text("worker = 4\n")
+    result = run(tmp_path, "--check-config", "myapp:app")
+    assert result.returncode == 0
+    assert result.stderr == "Warning: worker (gunicorn.conf.py:1) is not a setting, did you mean workers?\n"
+
+
+def test_print_config(tmp_path: Path) -> None:
+    result = run(tmp_path, "--print-config", "-w", "3", PORT="5000")
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert "workers = 3  # --workers" in lines
+    assert "bind = ['0.0.0.0:5000']  # environment variable PORT" in lines
+    assert f"chdir = '{tmp_path}'" in lines
+
+
+def test_running_and_reloading_start_from_the_same_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The arbiter is a stand-in here, which reads the settings again where `chdir` and `raw_env` have led."""
+    seen: list[Settings] = []
+
+    class Arbiter:
+        def __init__(self, settings, reload_settings) -> None:  # type: ignore[no-untyped-def]
+            self.settings, self.reload_settings = settings, reload_settings
+
+        def run(self) -> int:
+            assert Path.cwd() == tmp_path / "sub"
+            assert os.environ["MONOCEROS_WORKERS"] == "9"
+            seen.extend([self.settings, self.reload_settings()])
+            return 7
+
+    module = ModuleType("monoceros.arbiter.arbiter")
+    module.Arbiter = Arbiter  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("MONOCEROS_WORKERS", "2")
+    monkeypatch.setenv("PWD", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "conf.py").write_text("threads = 2")
+
+    args = ["-c", "conf.py", "--chdir", "sub", "-e", "MONOCEROS_WORKERS=9", "myapp:app"]
+    assert cli.main(args) == 7
+    assert seen[0] == seen[1]
+    assert (seen[0].workers, seen[0].threads, seen[0].chdir) == (2, 2, str(tmp_path / "sub"))
+    assert str(tmp_path) in sys.path
