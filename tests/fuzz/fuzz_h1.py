@@ -62,7 +62,8 @@ def check(data: bytes, limits: Limits, rng: Random) -> list[str]:
     whole = transcript([data], limits)
     for chunks in cuts(data, rng):
         if not agree(whole, pieces := transcript(chunks, limits)):
-            raise Broken(f"cut into {[len(chunk) for chunk in chunks][:50]}: {pieces} instead of {whole}")
+            lengths = [len(chunk) for chunk in chunks]
+            raise Broken(f"cut into {lengths if len(lengths) < 10 else 'bytes'}: {pieces} instead of {whole}")
     normal = normal_form(data, limits)
     if normal is not None and not agree(whole, again := transcript([normal], Limits(0, 0, 0, 1 << 20, limits.body))):
         raise Broken(f"written out again as {normal!r}: {again} instead of {whole}")
@@ -173,8 +174,14 @@ def requests_in(data: bytes, limits: Limits) -> list[Read]:
                 pieces.append(content)
             case EndOfMessage() if request:
                 line, fields = request
-                found.append((line.method.encode(), line.target.encode(), list(fields), b"".join(pieces)))
+                found.append((line.method.encode(), line.target.encode(), [*map(as_h11, fields)], b"".join(pieces)))
     return found
+
+
+def as_h11(field: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+    """h11 gives the one transfer coding that it knows in lower case."""
+    name, value = field
+    return name, value.lower() if name == b"transfer-encoding" else value
 
 
 def second_opinion(data: bytes) -> list[Read] | None:

@@ -53,10 +53,14 @@ def connection_part(server: Environ, address: tuple[str, int | None], peer: tupl
 def build(connection: Environ, request: Request, decision: Decision) -> Environ:
     """The environ of one request, but for `wsgi.input` and what else lives as long as the request."""
     line, fields = request
-    template = fields.environ
+    root = fields.root
+    template = root.environ
     if template is None:
-        template = fields.environ = _template(connection, fields, decision)
+        template = root.environ = _template(connection, root, decision)
     environ = template.copy()
+    for field in fields.overrides:
+        key, text = field.environ or _key_and_text(field)
+        environ[key] = text
     environ.update(line.environ or _from_line(line))
     if environ["SCRIPT_NAME"]:
         _take_off_prefix(environ)

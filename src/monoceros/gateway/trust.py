@@ -38,6 +38,14 @@ class Policy:
         The decision is kept on the block, which belongs to one connection and so to one peer. Raises
         `RemoteError` where fields contradict each other, or a name is refused.
         """
+        root = fields.root
+        if fields is not root and not any(field.name in self._schemes for field in fields.overrides):
+            before: Decision = root.trust or self.apply(root, peer)
+            if before.fields is root.fields:
+                decision = fields.trust = before._replace(fields=fields.fields)
+                return decision
+        # What was derived from the root may not hold here.
+        fields.root, fields.overrides = fields, ()
         trusted = not peer or peer in self._trusted
         scheme = self._forwarded_scheme(fields) if trusted else self._scheme
         kept = self._without_underscores(fields, trusted) if fields.underscores else fields.fields

@@ -30,6 +30,9 @@ class Sink(Protocol):
     def emit(self, *events: Sendable) -> None:
         """Send the events, as one write where that is possible. Raises `PeerGone`."""
 
+    def respond(self, response: Response, content: bytes) -> None:
+        """Send a whole response. Raises `PeerGone`."""
+
     def emit_file(self, response: Response, span: FileSpan) -> None:
         """Send a whole response whose content is in a file. Raises `PeerGone`."""
 
@@ -73,7 +76,7 @@ class Exchange:
     )
 
     def __init__(
-        self, app: Application, environ: Environ, sink: Sink, input: Input | None = None, *, sendfile: bool = True
+        self, app: Application, environ: Environ, sink: Sink, input: Input | None = None, sendfile: bool = True
     ) -> None:
         self._app = app
         self.environ = environ
@@ -89,10 +92,11 @@ class Exchange:
     def run(self) -> None:
         """Call the application and send what it gives. Raises what it raises, `AppError` and `PeerGone`."""
         result = self._app(self.environ, self.start_response)
+        if type(result) is list and len(result) == 1:
+            self._send_whole(result[0])
+            return
         try:
-            if isinstance(result, (list, tuple)) and len(result) == 1:
-                self._send_whole(result[0])
-            elif not (isinstance(result, FileWrapper) and self._sendfile and self._send_file(result)):
+            if not (isinstance(result, FileWrapper) and self._sendfile and self._send_file(result)):
                 for chunk in result:
                     self.write(chunk)
                 self._finish()
@@ -118,13 +122,6 @@ class Exchange:
             raise AppError("start_response was called a second time without exc_info")
         self.response = head(status, headers)
         return self.write
-
-    def early_hints(self, headers: Headers) -> None:
-        """`wsgi.early_hints`: send 103 with these headers (RFC 8297) before the response."""
-        fields = tuple((encode(name), encode(value)) for name, value in headers)
-        for name, value in fields:
-            check_field(name, value)
-        self._sink.emit(Informational(103, fields))
 
     def write(self, chunk: bytes) -> None:
         """Send some content at once: what `start_response` returns, and what each item of the iterable meets."""
@@ -166,24 +163,25 @@ class Exchange:
             self._sink.emit(Data(chunk), END)
         else:
             self.started = True
-            self._sink.emit(response, Data(chunk), END)
+            self._sink.respond(response, chunk)
 
     def _send_whole(self, chunk: bytes) -> None:
         """The only chunk there is: its length need not be told by the application (PEP 3333)."""
-        if self.started or not isinstance(chunk, bytes):
+        response = self.response
+        size = len(chunk)
+        if type(chunk) is not bytes or response is None or self.started or self._input is not None:
             self.write(chunk)
             self._finish()
             return
-        response = self._ready()
         if response.length is None:
-            self.response = response = self._with_length(response, len(chunk))
-        elif response.length != len(chunk):
+            self.response = response = self._with_length(response, size)
+        elif response.length != size:
             self.write(chunk)
             self._finish()
             return
-        self.sent = len(chunk)
+        self.sent = size
         self.started = self.finished = True
-        self._sink.emit(response, Data(chunk), END)
+        self._sink.respond(response, chunk)
 
     def _finish(self) -> None:
         """The iterable is exhausted."""
@@ -231,6 +229,14 @@ class Exchange:
 
     def _name(self) -> tuple[str, str]:
         return self._method, self.environ["RAW_URI"]
+
+
+def early_hints(headers: Headers) -> Informational:
+    """103 with these headers (RFC 8297), to be sent before the response. Raises `AppError`."""
+    fields = tuple((encode(name), encode(value)) for name, value in headers)
+    for name, value in fields:
+        check_field(name, value)
+    return Informational(103, fields)
 
 
 _heads: dict[tuple[str, tuple[tuple[str, str], ...]], Response] = {}

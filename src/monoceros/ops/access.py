@@ -128,13 +128,13 @@ def compile(format: str, clock: Callable[[], float] = time.time) -> Callable[[Fa
     source = f"lambda facts, fields: ({''.join(f'{each}, ' for each in expressions)})"
     values: Callable[[Facts, dict[bytes, bytes]], tuple[object, ...]] = eval(source, scope)
     asks_for_fields = "fields.get(" in source
-    quotes, backslashes = template.count('"'), template.count("\\")
+    quotes = template.count('"')
 
     def line(facts: Facts) -> str:
         found = values(facts, dict(facts.fields) if asks_for_fields else NO_FIELDS)
         text = template % found
         # Nearly all lines have nothing to escape, and one look at the whole is cheaper than one at each value.
-        if text.isprintable() and text.count('"') == quotes and text.count("\\") == backslashes:
+        if text.isprintable() and text.count('"') == quotes and "\\" not in text:
             return text
         return template % tuple([escape(each) if isinstance(each, str) else each for each in found])
 
@@ -152,34 +152,33 @@ def parse(format: str) -> tuple[str, list[str]]:
         template.append(format[end : directive.start()])
         end = directive.end()
         key, flags, precision, conversion = directive.group("key", "flags", "precision", "conversion")
-        if conversion == "%":
+        if directive[0] == "%%":
             template.append("%%")
             continue
-        if problem := what_is_wrong(key, flags, precision, conversion):
+        if key is None or conversion not in CONVERSIONS or "*" in (flags[-1:], precision):
+            problem = what_is_wrong(key, conversion)
             raise ValueError(f"access log format {format!r}: {directive[0]!r} at {directive.start()}: {problem}")
         expression = expression_of(key)
         if precision is not None and key not in NUMBERS and conversion in "sra":
             # Cut before it is escaped: a cut through `\"` would leave a backslash that takes the next quote with it.
-            expression, precision = f"({expression})[:{precision or 0}]", None
+            expression, precision = f"({expression})[:{int(precision or 0)}]", None
         template.append(f"%{flags}{'' if precision is None else f'.{precision}'}{conversion}")
         expressions.append(expression)
     template.append(format[end:])
     return "".join(template), expressions
 
 
-def what_is_wrong(key: str | None, flags: str, precision: str | None, conversion: str) -> str | None:
-    """In words, why this is not a directive. None if it is one."""
-    if conversion == "(" and key is None:
+def what_is_wrong(key: str | None, conversion: str) -> str:
+    """In words, why a directive with this key and this conversion is none."""
+    if conversion == "(":
         return "the ')' is missing"
     if conversion == "":
-        return "the format ends before the directive does"
-    if conversion not in CONVERSIONS:
-        return f"there is no conversion {conversion!r} here; a % itself is written %%"
+        return "the format ends before the directive does; a % itself is written %%"
     if key is None:
-        return "an atom has a name, as in %(h)s"
-    if "*" in flags or precision == "*":
-        return "width and precision are numbers"
-    return None
+        return "an atom has a name, as in %(h)s; a % itself is written %%"
+    if conversion not in CONVERSIONS:
+        return f"there is no conversion {conversion!r} here"
+    return "width and precision are numbers"
 
 
 def expression_of(key: str) -> str:

@@ -233,9 +233,9 @@ def reopen() -> None:
             handler.release()
 
 
-def file_handlers() -> set[logging.FileHandler]:
+def file_handlers() -> list[logging.FileHandler]:
     """The handlers of all loggers that append to a file. To open one of mode "w" again would empty its file."""
     known = [logging.getLogger(), *logging.getLogger().manager.loggerDict.values()]
     loggers = [logger for logger in known if isinstance(logger, logging.Logger)]
-    handlers = [handler for logger in loggers for handler in logger.handlers]
-    return {each for each in handlers if isinstance(each, logging.FileHandler) and each.mode.startswith("a")}
+    handlers = dict.fromkeys(handler for logger in loggers for handler in logger.handlers)
+    return [each for each in handlers if isinstance(each, logging.FileHandler) and each.mode.startswith("a")]

@@ -5,7 +5,10 @@ Where blocks differ, most lines are still old acquaintances, so a bounded cache 
 Both caches sit behind the rules: only what has passed them is kept.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import compress, count
+from operator import ne
 from typing import Any, Final
 
 from monoceros.wire import grammar
@@ -22,6 +25,9 @@ from monoceros.wire.events import (
 # rubbish once and for all.
 CACHED_LINES: Final = 1024
 CACHED_LENGTH: Final = 256
+
+# A block with more changed lines than these is read anew.
+MOST_OVERRIDES: Final = 3
 
 # What a process should not keep of one client while it serves another.
 SECRETS: Final = frozenset((b"authorization", b"cookie", b"proxy-authorization"))
@@ -99,47 +105,43 @@ class FieldBlock:
     `content_length` is None where none was sent. `keep_alive` is what the client asks for, `expect` whether
     it waits for 100 Continue, `underscores` whether some name has one. `environ`, `scope` and `trust` hold
     what the gateways derive from this block for the one peer of its connection. Iterating gives pairs.
+
+    A block that differs from an earlier one of its connection only in values that mean nothing to HTTP, as
+    a cookie's, refers to it as its `root`, and has the fields in question as `overrides`. What was derived
+    from the root holds for both but for these.
     """
 
-    __slots__ = (
-        "chunked",
-        "connection",
-        "content_length",
-        "environ",
-        "expect",
-        "fields",
-        "host",
-        "keep_alive",
-        "raw",
-        "scope",
-        "seen",
-        "transfer_encoding",
-        "trust",
-        "underscores",
-        "upgrade",
-        "version",
-    )
+    # What most requests do not have. Values of the class, so that a block costs only what it says.
+    content_length: int | None = None
+    chunked = False
+    has_body = False
+    expect = False
+    host: bytes | None = None
+    connection: frozenset[bytes] = frozenset()
+    upgrade: bytes | None = None
+    underscores = False
+    transfer_encoding: list[bytes] | None = None
+    connection_lines: list[bytes] | None = None
+    overrides: tuple["Field", ...] = ()
+    environ: dict[str, Any] | None = None
+    scope: Any = None
+    trust: Any = None
+    _replaceable: frozenset[bytes] | None = None
+    _seen: frozenset[bytes] = frozenset()
 
     def __init__(self, raw: bytes, version: str, limits: Limits) -> None:
         self.raw = raw
         self.version = version
-        self.fields = parse_lines(raw, limits)
-        self.content_length: int | None = None
-        self.chunked = False
-        self.expect = False
-        self.host: bytes | None = None
-        self.connection: set[bytes] = set()
-        self.upgrade: bytes | None = None
-        self.underscores = False
-        self.transfer_encoding: list[bytes] = []
-        self.seen: set[bytes] = set()
-        self.environ: dict[str, Any] | None = None
-        self.scope: Any = None
-        self.trust: Any = None
+        self.root = self
+        self.lines = split_lines(raw, limits)
+        self.fields = _fields_of(self.lines)
         for field in self.fields:
             if field.rule is not None:
                 field.rule(self, field.value)
         self._agree(limits)
+        if self.connection_lines:
+            options = b",".join(self.connection_lines).split(b",")
+            self.connection = frozenset(option.strip(b" \t").lower() for option in options)
         self.keep_alive = b"close" not in self.connection and (
             version == "HTTP/1.1" or b"keep-alive" in self.connection
         )
@@ -147,15 +149,44 @@ class FieldBlock:
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         return ((field.name, field.value) for field in self.fields)
 
-    @property
-    def has_body(self) -> bool:
-        return self.chunked or bool(self.content_length)
+    def next(self, raw: bytes, version: str, limits: Limits) -> "FieldBlock":
+        """The block that follows on the same connection. Raises `RemoteError`."""
+        root = self.root
+        lines = split_lines(raw, limits)
+        if len(lines) == len(root.lines) and version == root.version:
+            changed = list(compress(count(), map(ne, lines, root.lines)))
+            if len(changed) <= MOST_OVERRIDES:
+                overrides = tuple(_fields_of([lines[i] for i in changed]))
+                if all(root.may_replace(i, field) for i, field in zip(changed, overrides, strict=True)):
+                    return root.with_overrides(raw, changed, overrides)
+        return FieldBlock(raw, version, limits)
+
+    def may_replace(self, index: int, field: Field) -> bool:
+        """Does this field have the name of that at `index`, which stands there alone and means nothing to HTTP?"""
+        if self._replaceable is None:
+            names = Counter(each.name for each in self.fields)
+            self._replaceable = frozenset(
+                each.name for each in self.fields if each.rule is None and names[each.name] == 1
+            )
+        return field.name == self.fields[index].name and field.name in self._replaceable
+
+    def with_overrides(self, raw: bytes, changed: list[int], overrides: tuple[Field, ...]) -> "FieldBlock":
+        """This block with other fields at the indices `changed`."""
+        block = FieldBlock.__new__(FieldBlock)
+        block.__dict__.update(self.__dict__)
+        block.raw = raw
+        block.overrides = overrides
+        block.fields = self.fields.copy()
+        for i, field in zip(changed, overrides, strict=True):
+            block.fields[i] = field
+        block.environ = block.scope = block.trust = None
+        return block
 
     def once(self, name: bytes) -> None:
         """These fields decide how a message is read: of two, someone else may believe the other."""
-        if name in self.seen:
+        if name in self._seen:
             raise RemoteError(f"more than one {name.decode('ascii')} field")
-        self.seen.add(name)
+        self._seen |= {name}
 
     def _agree(self, limits: Limits) -> None:
         """What no single line can tell: do the lines agree with each other and with the version?"""
@@ -167,14 +198,15 @@ class FieldBlock:
                 raise RemoteError("Transfer-Encoding in HTTP/1.0")  # RFC 9112 §6.1
             if self.content_length is not None:
                 raise RemoteError("both Content-Length and Transfer-Encoding")  # RFC 9112 §6.3
-            self._decide_coding()
+            self._decide_coding(self.transfer_encoding)
+        self.has_body = self.chunked or bool(self.content_length)
         if limits.body and (self.content_length or 0) > limits.body:
             raise BodyTooLarge(f"Content-Length {self.content_length} is over {limits.body}")
         if old or not self.has_body:
             self.expect = False  # RFC 9110 §10.1.1
 
-    def _decide_coding(self) -> None:
-        codings = [coding.strip(b" \t").lower() for coding in b",".join(self.transfer_encoding).split(b",")]
+    def _decide_coding(self, lines: list[bytes]) -> None:
+        codings = [coding.strip(b" \t").lower() for coding in b",".join(lines).split(b",")]
         for coding in codings:
             if coding not in KNOWN_CODINGS and coding not in (b"chunked", b"identity"):
                 if not grammar.token.fullmatch(coding):
@@ -187,8 +219,8 @@ class FieldBlock:
         self.chunked = True
 
 
-def parse_lines(raw: bytes, limits: Limits) -> list[Field]:
-    """The fields of a block of lines that are separated, not ended, by CR LF. Raises `RemoteError`."""
+def split_lines(raw: bytes, limits: Limits) -> list[bytes]:
+    """The lines of a block in which they are separated, not ended, by CR LF. Raises `HeadTooLarge`."""
     if not raw:
         return []
     lines = raw.split(b"\r\n")
@@ -197,6 +229,15 @@ def parse_lines(raw: bytes, limits: Limits) -> list[Field]:
     # Only a block longer than a field may be has a field that is too long.
     if limits.field_size and len(raw) > limits.field_size and max(map(len, lines)) > limits.field_size:
         raise HeadTooLarge(f"a header field of over {limits.field_size} bytes")
+    return lines
+
+
+def parse_lines(raw: bytes, limits: Limits) -> list[Field]:
+    """The fields of such a block. Raises `RemoteError`."""
+    return _fields_of(split_lines(raw, limits))
+
+
+def _fields_of(lines: list[bytes]) -> list[Field]:
     known = _fields.get
     return [known(line) or parse_line(line) for line in lines]
 
@@ -220,7 +261,15 @@ def _content_length(block: FieldBlock, value: bytes) -> None:
 
 
 def _transfer_encoding(block: FieldBlock, value: bytes) -> None:
-    block.transfer_encoding.append(value)
+    block.transfer_encoding = _longer(block.transfer_encoding, value)
+
+
+def _longer(values: list[bytes] | None, value: bytes) -> list[bytes]:
+    """The list with one more value, in place: a stranger's thousand lines must not be copied a thousand times."""
+    if values is None:
+        return [value]
+    values.append(value)
+    return values
 
 
 def _host(block: FieldBlock, value: bytes) -> None:
@@ -235,7 +284,7 @@ def _content_type(block: FieldBlock, value: bytes) -> None:
 
 
 def _connection(block: FieldBlock, value: bytes) -> None:
-    block.connection.update(option.strip(b" \t").lower() for option in value.split(b","))
+    block.connection_lines = _longer(block.connection_lines, value)
 
 
 def _expect(block: FieldBlock, value: bytes) -> None:

@@ -17,6 +17,7 @@ from monoceros.wire.body import (
     writer_for,
 )
 from monoceros.wire.events import (
+    END,
     NEED_DATA,
     PAUSED,
     AppError,
@@ -51,6 +52,7 @@ class State:
 
 HEAD: Final = State("HEAD")
 BODY: Final = State("BODY")
+ENDING: Final = State("ENDING")  # receiving only: the head was the whole request, which is yet to be said
 DONE: Final = State("DONE")
 
 # All there is to know about the order of what we send. Only `next_cycle` leads back to HEAD.
@@ -86,8 +88,10 @@ class H1Connection:
         "_defaults",
         "_eof",
         "_fields",
+        "_head",
         "_limits",
         "_reader",
+        "_request",
         "_scanned",
         "_skipped",
         "closing",
@@ -107,6 +111,8 @@ class H1Connection:
         self._skipped = False
         self._continued = False
         self._eof = False
+        self._head: bytes | None = None  # the last head, which most clients send again and again, and what it means
+        self._request: Request
         self._fields: FieldBlock | None = None
         self._reader: Reader = NOTHING_TO_READ
         self.writer: Writer = UNTIL_CLOSE
@@ -145,32 +151,46 @@ class H1Connection:
             elif self._eof:
                 raise RemoteError("connection closed in the middle of the content")
             return event
+        if self.receiving is ENDING:
+            self.receiving = DONE
+            return END
         return PAUSED
 
     def _next_request(self) -> Received | Pause:
-        at, limits = self._at, self._limits
-        if self._buffer[at : at + 2] == b"\r\n":
-            return self._skip_empty_line()
         end = self._buffer.find(b"\r\n\r\n", self._scanned)
-        if end < 0:
-            return self._incomplete()
-        data = self._buffer = bytes(self._buffer)
-        line_end = data.find(b"\r\n", at)
-        if line_end - at > limits.line > 0:
-            raise TargetTooLong(f"request line of over {limits.line} bytes")
-        if end - at > limits.head:
-            raise HeadTooLarge(f"head of over {limits.head} bytes")
-        line = request_line(data[at:line_end])
-        raw = data[line_end + 2 : end]
-        fields = self._fields
-        if fields is None or raw != fields.raw or line.version != fields.version:
-            fields = self._fields = FieldBlock(raw, line.version, limits)
+        if end < 0 or (head := self._buffer[self._at : end]) != self._head:
+            if self._buffer[self._at : self._at + 2] == b"\r\n":
+                return self._skip_empty_line()
+            if end < 0:
+                return self._incomplete()
+            self._parse(bytes(head))
         self._at = self._scanned = end + 4
-        self.receiving = BODY
-        self._reader = reader_for(fields, limits) if fields.has_body else NOTHING_TO_READ
+        self.request = request = self._request
+        fields = request.fields
         self.keep_alive = fields.keep_alive
-        self.request = request = Request(line, fields)
+        if fields.has_body:
+            self.receiving = BODY
+            self._reader = reader_for(fields, self._limits)
+        else:
+            self.receiving = ENDING
         return request
+
+    def _parse(self, head: bytes) -> None:
+        """What a head means that is not the same bytes as this connection's last one."""
+        limits = self._limits
+        first, _, raw = head.partition(b"\r\n")
+        if len(first) > limits.line > 0:
+            raise TargetTooLong(f"request line of over {limits.line} bytes")
+        if len(head) > limits.head:
+            raise HeadTooLarge(f"head of over {limits.head} bytes")
+        line = request_line(first)
+        fields = self._fields
+        if fields is None:
+            fields = self._fields = FieldBlock(raw, line.version, limits)
+        elif raw != fields.raw or line.version != fields.version:
+            fields = self._fields = fields.next(raw, line.version, limits)
+        self._request = Request(line, fields)
+        self._head = head
 
     def _skip_empty_line(self) -> Received | Pause:
         """RFC 9112 §2.2: one empty line before a request line is forgiven, since old clients send it."""
@@ -262,13 +282,30 @@ class H1Connection:
             and self._at == len(self._buffer)
         )
 
+    def respond(self, response: Response, content: bytes) -> bytes:
+        """The bytes of a whole response: of `response`, `Data` and `EndOfMessage`. Raises `AppError` as `send` does."""
+        request = self.request
+        if (
+            response.plain
+            and response.length == len(content)
+            and request is not None
+            and request.line.plain
+            and self.keep_alive
+            and not self.closing
+            and self.sending is HEAD
+            and self.receiving is not BODY
+        ):
+            self.sending = DONE
+            return b"%b%b\r\n%b" % (response.raw, self._defaults.lines(), content)
+        return self.send(response) + self.send(Data(content)) + self.send(END)
+
     def next_cycle(self) -> bool:
         """Make ready for the next request. False if the connection must close instead. Raises `RemoteError`."""
         if not self.keep_alive or self.sending is not DONE:
             return False
         while self.receiving is BODY and self.next_event() is not NEED_DATA:
             pass  # the rest of the content that is here already
-        if self.receiving is not DONE:
+        if self.receiving is BODY:
             return False
         self.receiving = self.sending = HEAD
         self.request = None

@@ -20,10 +20,11 @@ class RequestLine:
 
     `target` is the target as sent; `path` the raw path, still percent-encoded; `query` the part behind
     the first "?"; `authority` what an absolute-form target says instead of the Host field, else None.
-    `environ` and `scope` hold what the gateways derive from this line.
+    `plain` says that a response needs no thought because of it: HTTP/1.1, and not HEAD. `environ` and `scope`
+    hold what the gateways derive from this line.
     """
 
-    __slots__ = ("authority", "environ", "method", "path", "query", "scope", "target", "version")
+    __slots__ = ("authority", "environ", "method", "path", "plain", "query", "scope", "target", "version")
 
     def __init__(self, method: str, target: str, path: str, query: str, version: str, authority: str | None) -> None:
         self.method = method
@@ -32,6 +33,7 @@ class RequestLine:
         self.query = query
         self.version = version
         self.authority = authority
+        self.plain = version == "HTTP/1.1" and method != "HEAD"
         self.environ: dict[str, Any] | None = None
         self.scope: dict[str, Any] | None = None
 

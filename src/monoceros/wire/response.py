@@ -23,12 +23,24 @@ class Response:
     """Status and fields of a final response, as an application gave them.
 
     `given` are the fields as they came, `fields` those without what is about the connection; `length` is the
-    Content-Length or None; `close` says that the application asked to close the connection.
-    `raw` is the status line and the fields as they go out; Date, Server and framing are added per message.
-    Raises `AppError` for what cannot be sent.
+    Content-Length or None; `close` says that the application asked to close the connection, `plain` that
+    there is nothing unusual about how to send it. `raw` is the status line and the fields as they go out;
+    Date, Server and framing are added per message. Raises `AppError` for what cannot be sent.
     """
 
-    __slots__ = ("close", "fields", "given", "has_date", "has_server", "length", "raw", "reason", "sized", "status")
+    __slots__ = (
+        "close",
+        "fields",
+        "given",
+        "has_date",
+        "has_server",
+        "length",
+        "plain",
+        "raw",
+        "reason",
+        "sized",
+        "status",
+    )
 
     def __init__(self, status: int, fields: Iterable[tuple[bytes, bytes]] = (), reason: bytes | None = None) -> None:
         if not 200 <= status <= 999:
@@ -41,6 +53,7 @@ class Response:
         self.close = self.has_date = self.has_server = False
         self.given = tuple(fields)
         self.fields: Sequence[tuple[bytes, bytes]] = tuple(self._sendable())
+        self.plain = not (self.close or self.has_date or self.has_server or status in WITHOUT_CONTENT)
         self.sized: Response | None = None
         self.raw = serialise(b"HTTP/1.1 %d %b" % (status, self.reason), self.fields)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from monoceros.gateway import environ as environs
 from monoceros.gateway.input import Input
-from monoceros.gateway.wsgi import Exchange
+from monoceros.gateway.wsgi import Exchange, Headers, early_hints
 from monoceros.listener import Listener, Peer
 from monoceros.scoreboard import NEVER, clock
 from monoceros.wire.events import (
@@ -30,7 +30,7 @@ from monoceros.wire.events import (
     Sendable,
 )
 from monoceros.wire.fields import FieldBlock
-from monoceros.wire.h1 import DONE, HEAD, H1Connection
+from monoceros.wire.h1 import BODY, HEAD, H1Connection
 from monoceros.wire.response import Response, refusal
 from monoceros.worker.transport import Transport
 
@@ -73,6 +73,8 @@ class Connection(Transport):
         super().__init__(sock, worker.settings.body_timeout)
         self.worker = worker
         self._environ = environs.connection_part(worker.environ, listener.server, peer, sock)
+        # Of the connection, not of the exchange, which would hold on to its environ and be held by it.
+        self._environ["wsgi.early_hints"] = self.early_hints
         self.listener = listener
         self.peer = peer
         self.wire = H1Connection(worker.limits, worker.defaults)
@@ -106,7 +108,7 @@ class Connection(Transport):
                 self.alive = False
                 return False
             self.request = event
-            if event.fields.has_body and not self._begin_content(event.fields):
+            if not event.fields.has_body or not self._begin_content(event.fields):
                 return True
         while True:
             event = self.wire.next_event()
@@ -154,9 +156,8 @@ class Connection(Transport):
     def serve(self) -> None:
         """Run the exchange of `request`, and of those that arrived behind it. What goes wrong ends here."""
         try:
-            while self._exchange():
-                if not self.advance():
-                    return
+            while self._exchange() and self.wire.has_begun and self.advance():
+                pass
         except RemoteError as error:
             self.refuse(error)
         except PeerGone as error:
@@ -174,8 +175,7 @@ class Connection(Transport):
         try:
             decision = fields.trust or worker.policy.apply(fields, self.peer[0])
             environ = environs.build(self._environ, request, decision)
-            exchange = Exchange(worker.app, environ, self, self._input(environ), sendfile=worker.settings.sendfile)
-            environ["wsgi.early_hints"] = exchange.early_hints
+            exchange = Exchange(worker.app, environ, self, self._input(environ), worker.settings.sendfile)
             exchange.run()
         except PeerGone as error:
             log.debug("Ignored premature client disconnection. %s: %s", self, error)
@@ -193,10 +193,12 @@ class Connection(Transport):
 
     def _input(self, environ: environs.Environ) -> Input | None:
         """Set `wsgi.input`: a file in memory if all content has arrived, else one that waits for it."""
+        if self.wire.receiving is not BODY and not self._body:
+            environ["wsgi.input"] = BytesIO()
+            return None
         content = b"".join(self._body)
-        if self._body:
-            self._body = []
-        if self.wire.receiving is DONE:
+        self._body = []
+        if self.wire.receiving is not BODY:
             environ["wsgi.input"] = BytesIO(content)
             return None
         environ["wsgi.input"] = input = Input(content, self.next_event)
@@ -208,7 +210,7 @@ class Connection(Transport):
         if self.alive:
             self.request = None
             return not self.unsent
-        self.wary |= wire.receiving is not DONE or bool(wire.leftover())
+        self.wary |= wire.receiving is BODY or bool(wire.leftover())
         return False
 
     def refuse(self, error: RemoteError) -> None:
@@ -234,6 +236,10 @@ class Connection(Transport):
 
     # The sink of an exchange.
 
+    def early_hints(self, headers: Headers) -> None:
+        """`wsgi.early_hints`: send 103 with these headers (RFC 8297) before the response."""
+        self.emit(early_hints(headers))
+
     def emit(self, *events: Sendable) -> None:
         """Send the events as one write. Waits where a stream outruns its client. Raises `PeerGone`."""
         pieces: Iterator[bytes] = map(self.wire.send, events)
@@ -242,6 +248,10 @@ class Connection(Transport):
             self.worker.beat()
             if self.unsent:
                 self.throttle()
+
+    def respond(self, response: Response, content: bytes) -> None:
+        """Send a whole response. Never waits. Raises `PeerGone`."""
+        self.write(self.wire.respond(response, content))
 
     def emit_file(self, response: Response, span: FileSpan) -> None:
         """Send a response whose content is in a file. Raises `PeerGone`."""

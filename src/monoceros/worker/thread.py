@@ -30,6 +30,10 @@ CONTENT: Final = "content"
 SENDING: Final = "sending"
 LINGERING: Final = "lingering"
 
+# The deadline of a connection that has just become idle: the next tick sets it, so that no request has to
+# read the clock.
+UNSET: Final = -1
+
 # How long a worker with clearly more connections than a sibling leaves new ones to it, in seconds.
 LOOK_AWAY: Final = 0.003
 # For lack of descriptors or memory nothing is accepted for this long, in seconds.
@@ -142,7 +146,9 @@ class ThreadWorker(Worker):
             self._stop_accepting()
         self._next_tick = now + _milliseconds(DRAIN_TICK if self.draining else TICK)
         for connection in list(self.connections.values()):
-            if connection.deadline <= now and not connection.running:
+            if connection.deadline == UNSET:
+                connection.deadline = now + self._idle_patience
+            elif connection.deadline <= now and not connection.running:
                 self._expire(connection)
         self.tick(len(self.connections))
 
@@ -218,7 +224,10 @@ class ThreadWorker(Worker):
 
     def _settle(self, connection: Parked) -> None:
         """Running to parked, or gone. The thread that ran it may not lead any more."""
-        if connection.unsent:
+        if connection.alive and not connection.unsent and connection.request is None and not connection.wire.has_begun:
+            connection.phase = IDLE
+            connection.deadline = UNSET
+        elif connection.unsent:
             connection.phase = SENDING
             connection.deadline = clock() + _milliseconds(connection.timeout)
         elif not connection.alive:
@@ -227,12 +236,9 @@ class ThreadWorker(Worker):
         elif connection.request is not None:
             connection.phase = CONTENT
             connection.deadline = connection.content_deadline(0)
-        elif connection.wire.has_begun:
+        else:
             connection.phase = HEAD
             connection.deadline = clock() + self._header_patience
-        else:
-            connection.phase = IDLE
-            connection.deadline = clock() + self._idle_patience
         connection.running = False
         if connection.armed != _wanted(connection):
             self._arm(connection)
