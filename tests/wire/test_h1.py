@@ -46,7 +46,7 @@ def test_same_head_is_parsed_once() -> None:
         answered(connection)
         assert connection.next_cycle()
         seen.append(connection.next_event())
-    assert seen[0] is first
+    assert seen[0] == first
     assert [event.line.target for event in seen if isinstance(event, Request)] == ["/", "/other", "/"]
 
 

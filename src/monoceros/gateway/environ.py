@@ -21,6 +21,16 @@ UNPREFIXED: Final = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTEN
 SEPARATORS: Final = {"HTTP_COOKIE": "; "}
 
 
+# What each request sets anew. It stands in the template so that setting it does not make the dict grow.
+OF_THE_REQUEST: Final = dict.fromkeys(
+    ("REQUEST_METHOD", "RAW_URI", "PATH_INFO", "QUERY_STRING", "SERVER_PROTOCOL", "wsgi.input")
+)
+
+# The keys of names that were met. Clients choose names, so it is emptied when it is full.
+CACHED_KEYS: Final = 256
+_keys: dict[bytes, str] = {}
+
+
 def server_part(settings: Settings, errors: object, file_wrapper: object) -> Environ:
     """What is the same in all requests of a worker."""
     return {
@@ -69,11 +79,13 @@ def build(connection: Environ, request: Request, decision: Decision) -> Environ:
 
 def _template(connection: Environ, fields: FieldBlock, decision: Decision) -> Environ:
     """All that follows from the connection and the header block."""
-    environ = connection.copy()
+    environ = connection | OF_THE_REQUEST
     environ["wsgi.url_scheme"] = decision.scheme
     if decision.script_name:
         environ["SCRIPT_NAME"] = decision.script_name.rstrip("/")
-    for field in decision.fields:
+    for field in fields.fields:
+        if field.name in decision.dropped:
+            continue
         key, text = field.environ or _key_and_text(field)
         if key in environ:
             text = environ[key] + SEPARATORS.get(key, ",") + text
@@ -84,9 +96,14 @@ def _template(connection: Environ, fields: FieldBlock, decision: Decision) -> En
 
 
 def _key_and_text(field: Field) -> tuple[str, str]:
-    name = UNPREFIXED.get(field.name) or "HTTP_" + field.name.decode("ascii").upper().replace("-", "_")
-    field.environ = name, field.value.decode("latin-1")
-    return field.environ
+    key = _keys.get(field.name)
+    if key is None:
+        key = UNPREFIXED.get(field.name) or "HTTP_" + field.name.decode("ascii").upper().replace("-", "_")
+        if len(_keys) >= CACHED_KEYS:
+            _keys.clear()
+        _keys[field.name] = key
+    field.environ = pair = key, field.value.decode("latin-1")
+    return pair
 
 
 def _from_line(line: RequestLine) -> Environ:

@@ -8,15 +8,15 @@ from typing import NamedTuple
 
 from monoceros.settings.table import Settings
 from monoceros.wire.events import RemoteError
-from monoceros.wire.fields import Field, FieldBlock
+from monoceros.wire.fields import FieldBlock
 
 
 class Decision(NamedTuple):
-    """What is believed of a request: its scheme, the prefix the proxy took off, and the fields that count."""
+    """What is believed of a request: its scheme, the prefix the proxy took off, and which names do not count."""
 
     scheme: str
     script_name: str
-    fields: list[Field]
+    dropped: frozenset[bytes]
 
 
 class Policy:
@@ -29,32 +29,28 @@ class Policy:
             name.lower().encode("latin-1"): value.encode("latin-1")
             for name, value in settings.secure_scheme_headers.items()
         }
+        self._pinned = frozenset(self._schemes)
         self._header_map = settings.header_map
         self._forwarders = frozenset(name.upper().encode("latin-1") for name in settings.forwarder_headers)
 
     def apply(self, fields: FieldBlock, peer: str) -> Decision:
         """What to believe of a request with these fields; `peer` is an IP address, "" over a Unix socket.
 
-        The decision is kept on the block, which belongs to one connection and so to one peer. Raises
-        `RemoteError` where fields contradict each other, or a name is refused.
+        The decision is kept on the block, which belongs to one connection and so to one peer, and the names
+        on which it rests are pinned there. Raises `RemoteError` where fields contradict each other, or a
+        name is refused.
         """
-        root = fields.root
-        if fields is not root and not any(field.name in self._schemes for field in fields.overrides):
-            before: Decision = root.trust or self.apply(root, peer)
-            if before.fields is root.fields:
-                decision = fields.trust = before._replace(fields=fields.fields)
-                return decision
-        # What was derived from the root may not hold here.
-        fields.root, fields.overrides = fields, ()
         trusted = not peer or peer in self._trusted
         scheme = self._forwarded_scheme(fields) if trusted else self._scheme
-        kept = self._without_underscores(fields, trusted) if fields.underscores else fields.fields
-        script_name = ""
-        if fields.underscores and trusted:
-            found = (field.value for field in kept if field.name == b"script_name")
-            script_name = next(found, b"").decode("latin-1")
-            kept = [field for field in kept if field.name != b"script_name"]
-        decision = fields.trust = Decision(scheme, script_name, kept)
+        script_name = b""
+        dropped: frozenset[bytes] = frozenset()
+        if fields.underscores:
+            dropped = self._without_underscores(fields, trusted)
+            if trusted and b"script_name" not in dropped:
+                script_name = next((value for name, value in fields if name == b"script_name"), b"")
+                dropped |= {b"script_name"}
+        fields.pinned = self._pinned
+        decision = fields.trust = Decision(scheme, script_name.decode("latin-1"), dropped)
         return decision
 
     def _forwarded_scheme(self, fields: FieldBlock) -> str:
@@ -69,17 +65,16 @@ class Policy:
                 found = scheme
         return found or self._scheme
 
-    def _without_underscores(self, fields: FieldBlock, trusted: bool) -> list[Field]:
+    def _without_underscores(self, fields: FieldBlock, trusted: bool) -> frozenset[bytes]:
         """`X_Forwarded_For` and `X-Forwarded-For` become one key of the environ, so the former is not let in."""
+        names = {name for name, _ in fields if b"_" in name}
+        if trusted:
+            names = {name for name in names if not self._forwards(name)}
         if self._header_map == "dangerous":
-            return fields.fields
-        kept = []
-        for field in fields.fields:
-            if b"_" not in field.name or (trusted and self._forwards(field.name)):
-                kept.append(field)
-            elif self._header_map == "refuse":
-                raise RemoteError(f"header name with an underscore: {field.name[:40].decode('ascii')!r}")
-        return kept
+            return frozenset()
+        if names and self._header_map == "refuse":
+            raise RemoteError(f"header name with an underscore: {min(names)[:40].decode('ascii')!r}")
+        return frozenset(names)
 
     def _forwards(self, name: bytes) -> bool:
         return b"*" in self._forwarders or name.upper() in self._forwarders

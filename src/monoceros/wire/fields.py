@@ -5,10 +5,7 @@ Where blocks differ, most lines are still old acquaintances, so a bounded cache 
 Both caches sit behind the rules: only what has passed them is kept.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator
-from itertools import compress, count
-from operator import ne
 from typing import Any, Final
 
 from monoceros.wire import grammar
@@ -26,8 +23,8 @@ from monoceros.wire.events import (
 CACHED_LINES: Final = 1024
 CACHED_LENGTH: Final = 256
 
-# A block with more changed lines than these is read anew.
-MOST_OVERRIDES: Final = 3
+# A block that differs from its root in lines further apart than this is read anew.
+LONGEST_SPAN: Final = 4
 
 # What a process should not keep of one client while it serves another.
 SECRETS: Final = frozenset((b"authorization", b"cookie", b"proxy-authorization"))
@@ -106,9 +103,11 @@ class FieldBlock:
     it waits for 100 Continue, `underscores` whether some name has one. `environ`, `scope` and `trust` hold
     what the gateways derive from this block for the one peer of its connection. Iterating gives pairs.
 
-    A block that differs from an earlier one of its connection only in values that mean nothing to HTTP, as
-    a cookie's, refers to it as its `root`, and has the fields in question as `overrides`. What was derived
-    from the root holds for both but for these.
+    A block that differs from an earlier one of its connection only in values on which nobody has built, as
+    a cookie's, has that as its `root`, and the fields in question as its `overrides`. What was derived from
+    the root holds for both but for these. `pinned` are the names on whose values the gateways have built;
+    None as long as they have not looked, and then nothing is shared. `raw` are the bytes of the block, or of
+    its overrides.
     """
 
     # What most requests do not have. Values of the class, so that a block costs only what it says.
@@ -126,16 +125,16 @@ class FieldBlock:
     environ: dict[str, Any] | None = None
     scope: Any = None
     trust: Any = None
-    _replaceable: frozenset[bytes] | None = None
+    pinned: frozenset[bytes] | None = None
+    _span: "Span | None" = None
     _seen: frozenset[bytes] = frozenset()
 
     def __init__(self, raw: bytes, version: str, limits: Limits) -> None:
         self.raw = raw
         self.version = version
         self.root = self
-        self.lines = split_lines(raw, limits)
-        self.fields = _fields_of(self.lines)
-        for field in self.fields:
+        self._fields: list[Field] | None = parse_lines(raw, limits)
+        for field in self._fields:
             if field.rule is not None:
                 field.rule(self, field.value)
         self._agree(limits)
@@ -149,38 +148,33 @@ class FieldBlock:
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         return ((field.name, field.value) for field in self.fields)
 
-    def next(self, raw: bytes, version: str, limits: Limits) -> "FieldBlock":
-        """The block that follows on the same connection. Raises `RemoteError`."""
+    @property
+    def fields(self) -> list[Field]:
+        """All fields, in the order in which they came."""
+        if self._fields is None:
+            span = self._span
+            assert span is not None
+            self._fields = self.root.fields.copy()
+            self._fields[span.first : span.first + len(span.fields)] = self.overrides
+        return self._fields
+
+    def next(self, buffer: bytes, start: int, end: int, version: str, limits: Limits) -> "FieldBlock":
+        """The block that follows on the same connection, in a part of `buffer`. Raises `RemoteError`.
+
+        It is this one if the bytes are the same.
+        """
         root = self.root
-        lines = split_lines(raw, limits)
-        if len(lines) == len(root.lines) and version == root.version:
-            changed = list(compress(count(), map(ne, lines, root.lines)))
-            if len(changed) <= MOST_OVERRIDES:
-                overrides = tuple(_fields_of([lines[i] for i in changed]))
-                if all(root.may_replace(i, field) for i, field in zip(changed, overrides, strict=True)):
-                    return root.with_overrides(raw, changed, overrides)
-        return FieldBlock(raw, version, limits)
-
-    def may_replace(self, index: int, field: Field) -> bool:
-        """Does this field have the name of that at `index`, which stands there alone and means nothing to HTTP?"""
-        if self._replaceable is None:
-            names = Counter(each.name for each in self.fields)
-            self._replaceable = frozenset(
-                each.name for each in self.fields if each.rule is None and names[each.name] == 1
-            )
-        return field.name == self.fields[index].name and field.name in self._replaceable
-
-    def with_overrides(self, raw: bytes, changed: list[int], overrides: tuple[Field, ...]) -> "FieldBlock":
-        """This block with other fields at the indices `changed`."""
-        block = FieldBlock.__new__(FieldBlock)
-        block.__dict__.update(self.__dict__)
-        block.raw = raw
-        block.overrides = overrides
-        block.fields = self.fields.copy()
-        for i, field in zip(changed, overrides, strict=True):
-            block.fields[i] = field
-        block.environ = block.scope = block.trust = None
-        return block
+        if version == root.version:
+            if root.pinned is not None:
+                if root._span is None:
+                    root._span = Span.between(root, buffer[start:end])
+                block = root._span and root._span.block_in(buffer, start, end, self, limits)
+                if block:
+                    return block
+                root._span = None
+            if self is root and buffer[start:end] == root.raw:
+                return self
+        return FieldBlock(buffer[start:end], version, limits)
 
     def once(self, name: bytes) -> None:
         """These fields decide how a message is read: of two, someone else may believe the other."""
@@ -219,8 +213,58 @@ class FieldBlock:
         self.chunked = True
 
 
-def split_lines(raw: bytes, limits: Limits) -> list[bytes]:
-    """The lines of a block in which they are separated, not ended, by CR LF. Raises `HeadTooLarge`."""
+class Span:
+    """The few lines of a root in which other blocks of its connection differ from it.
+
+    Before them stands `before`, behind them `behind`, as in the root. They are those of `fields`, the first of
+    which has the index `first`; each has a name that stands in the block once, and no rule.
+    """
+
+    __slots__ = ("before", "behind", "fields", "first", "root")
+
+    def __init__(self, root: FieldBlock, lines: list[bytes], first: int, end: int) -> None:
+        self.root = root
+        self.before = b"".join(line + b"\r\n" for line in lines[:first])
+        self.behind = b"".join(b"\r\n" + line for line in lines[end:])
+        self.fields = root.fields[first:end]
+        self.first = first
+
+    @classmethod
+    def between(cls, root: FieldBlock, raw: bytes) -> "Span | None":
+        """Where `raw` differs from the root; None if it does not, or too much, or where it matters."""
+        theirs, ours = raw.split(b"\r\n"), root.raw.split(b"\r\n")
+        changed = [i for i, (their, our) in enumerate(zip(theirs, ours, strict=False)) if their != our]
+        if not changed or len(theirs) != len(ours):
+            return None
+        first, end = changed[0], changed[-1] + 1
+        names = [field.name for field in root.fields]
+        fixed = any(field.rule is not None or field.name in (root.pinned or ()) for field in root.fields[first:end])
+        if fixed or end - first > LONGEST_SPAN or any(names.count(name) > 1 for name in names[first:end]):
+            return None
+        return cls(root, ours, first, end)
+
+    def block_in(self, buffer: bytes, start: int, end: int, last: FieldBlock, limits: Limits) -> FieldBlock | None:
+        """The block in a part of `buffer`; None if it differs from the root elsewhere, too, or in names."""
+        begin, stop = start + len(self.before), end - len(self.behind)
+        if begin > stop or not (buffer.startswith(self.before, start) and buffer.endswith(self.behind, stop, end)):
+            return None
+        raw = buffer[begin:stop]
+        if raw == last.raw:
+            return last
+        lines = raw.split(b"\r\n")
+        if len(lines) != len(self.fields) or (limits.field_size and max(map(len, lines)) > limits.field_size):
+            return None
+        overrides = tuple(_fields_of(lines))
+        for field, other in zip(overrides, self.fields, strict=True):
+            if field.name != other.name:
+                return None
+        block = FieldBlock.__new__(FieldBlock)
+        block.__dict__.update(self.root.__dict__, raw=raw, overrides=overrides, _fields=None)
+        return block
+
+
+def parse_lines(raw: bytes, limits: Limits) -> list[Field]:
+    """The fields of a block of lines that are separated, not ended, by CR LF. Raises `RemoteError`."""
     if not raw:
         return []
     lines = raw.split(b"\r\n")
@@ -229,12 +273,7 @@ def split_lines(raw: bytes, limits: Limits) -> list[bytes]:
     # Only a block longer than a field may be has a field that is too long.
     if limits.field_size and len(raw) > limits.field_size and max(map(len, lines)) > limits.field_size:
         raise HeadTooLarge(f"a header field of over {limits.field_size} bytes")
-    return lines
-
-
-def parse_lines(raw: bytes, limits: Limits) -> list[Field]:
-    """The fields of such a block. Raises `RemoteError`."""
-    return _fields_of(split_lines(raw, limits))
+    return _fields_of(lines)
 
 
 def _fields_of(lines: list[bytes]) -> list[Field]:

@@ -111,8 +111,8 @@ class H1Connection:
         self._skipped = False
         self._continued = False
         self._eof = False
-        self._head: bytes | None = None  # the last head, which most clients send again and again, and what it means
-        self._request: Request
+        self._head: bytes | None = None  # the last head with its empty line: most clients send it again and again
+        self._request: Request | None = None
         self._fields: FieldBlock | None = None
         self._reader: Reader = NOTHING_TO_READ
         self.writer: Writer = UNTIL_CLOSE
@@ -157,15 +157,20 @@ class H1Connection:
         return PAUSED
 
     def _next_request(self) -> Received | Pause:
-        end = self._buffer.find(b"\r\n\r\n", self._scanned)
-        if end < 0 or (head := self._buffer[self._at : end]) != self._head:
-            if self._buffer[self._at : self._at + 2] == b"\r\n":
+        buffer, at = self._buffer, self._at
+        request = self._request
+        if request is not None and self._head is not None and buffer.startswith(self._head, at):
+            # The same bytes as last time mean the same request.
+            self._at = self._scanned = at + len(self._head)
+        else:
+            if buffer[at : at + 2] == b"\r\n":
                 return self._skip_empty_line()
+            end = buffer.find(b"\r\n\r\n", self._scanned)
             if end < 0:
                 return self._incomplete()
-            self._parse(bytes(head))
-        self._at = self._scanned = end + 4
-        self.request = request = self._request
+            request = self._request = self._parse(bytes(buffer), at, end)
+            self._at = self._scanned = end + 4
+        self.request = request
         fields = request.fields
         self.keep_alive = fields.keep_alive
         if fields.has_body:
@@ -175,22 +180,22 @@ class H1Connection:
             self.receiving = ENDING
         return request
 
-    def _parse(self, head: bytes) -> None:
-        """What a head means that is not the same bytes as this connection's last one."""
+    def _parse(self, buffer: bytes, at: int, end: int) -> Request:
+        """What the head means that stands in the buffer from `at` to its empty line at `end`."""
         limits = self._limits
-        first, _, raw = head.partition(b"\r\n")
-        if len(first) > limits.line > 0:
+        line_end = buffer.find(b"\r\n", at)
+        if line_end - at > limits.line > 0:
             raise TargetTooLong(f"request line of over {limits.line} bytes")
-        if len(head) > limits.head:
+        if end - at > limits.head:
             raise HeadTooLarge(f"head of over {limits.head} bytes")
-        line = request_line(first)
-        fields = self._fields
-        if fields is None:
-            fields = self._fields = FieldBlock(raw, line.version, limits)
-        elif raw != fields.raw or line.version != fields.version:
-            fields = self._fields = fields.next(raw, line.version, limits)
-        self._request = Request(line, fields)
-        self._head = head
+        line = request_line(buffer[at:line_end])
+        if self._fields is None:
+            self._fields = FieldBlock(buffer[line_end + 2 : end], line.version, limits)
+        else:
+            self._fields = self._fields.next(buffer, min(line_end + 2, end), end, line.version, limits)
+        # Kept only where it costs no copy, which is nearly always: one head, one packet.
+        self._head = buffer if not at and end + 4 == len(buffer) else None
+        return Request(line, self._fields)
 
     def _skip_empty_line(self) -> Received | Pause:
         """RFC 9112 §2.2: one empty line before a request line is forgiven, since old clients send it."""
@@ -312,6 +317,10 @@ class H1Connection:
         self._skipped = self._continued = False
         self._scanned = self._at
         return True
+
+    def forget(self) -> None:
+        """Let go of what was kept for the next request: there is none."""
+        self._fields = self._head = self._request = self.request = None
 
     @property
     def has_begun(self) -> bool:

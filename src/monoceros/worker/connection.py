@@ -93,6 +93,12 @@ class Connection(Transport):
         where = f"{self.peer[0]}:{self.peer[1]}" if self.peer[0] else str(self.listener)
         return f"{where} {self.request.line}" if self.request else where
 
+    def close(self) -> None:
+        """Close the socket, and undo the reference cycles, which would keep all this until it is collected."""
+        super().close()
+        self._environ.clear()
+        self.wire.forget()
+
     # Collecting: by the loop, without waiting.
 
     def advance(self) -> bool:
@@ -169,7 +175,6 @@ class Connection(Transport):
         worker, request = self.worker, self.request
         assert request is not None
         line, fields = request
-        self.wire.closing |= worker.draining
         self.began = time.perf_counter()
         exchange = None
         try:
