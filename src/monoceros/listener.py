@@ -211,6 +211,8 @@ def _remove_stale(path: str) -> None:
         except (ConnectionRefusedError, FileNotFoundError):
             os.unlink(path)
             return
+        except BlockingIOError:
+            pass  # somebody listens, and is so busy that the queue is full
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path)
 
 
@@ -241,3 +243,5 @@ def _open(address: Address, backlog: int, reuse_port: bool) -> Listener:
         return Listener.open(address, backlog, reuse_port=reuse_port)
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), address.name) from error
+    except UnicodeError as error:  # no name that DNS could have: Python refuses to ask for it
+        raise OSError(errno.EINVAL, "not a host name", address.name) from error

@@ -31,7 +31,7 @@ except ImportError:
 
 from monoceros.wire.events import Closed, Data, EndOfMessage, Limits, RemoteError, Request
 from monoceros.wire.fields import NOT_IN_TRAILERS
-from wire.corpus import cases, drive, transcript, wire
+from wire.corpus import alone, cases, drive, meaning, transcript, wire
 
 BUDGET = 0.020
 BUDGET_SIZE = 65536
@@ -150,6 +150,7 @@ def check_request(request: Request) -> None:
     hold(fields.chunked == (b"transfer-encoding" in names), "chunked where there is a transfer coding")
     hold(not fields.chunked or line.version == "HTTP/1.1", "chunked in HTTP/1.1 only")
     hold((fields.content_length is not None) == (b"content-length" in names), "length")
+    hold(meaning(fields) == meaning(alone(fields, Limits())), "what came before makes no difference")
 
 
 def hold(truth: object, rule: str) -> None:
@@ -324,6 +325,13 @@ class Inputs:
         at = self.rng.randrange(len(lines))
         return b"\r\n".join([*lines[:at], lines[at], *lines[at:]])
 
+    def again(self, data: bytes) -> bytes:
+        """The same once more, with some small change: a connection remembers what came before."""
+        request = data[-POOL_BYTES:]
+        for _ in range(self.rng.choice((1, 1, 2, 3))):
+            data += self.rng.choice((Inputs.replace_byte, Inputs.replace_by_word, Inputs.insert_word))(self, request)
+        return data
+
     def blown_up(self, data: bytes) -> bytes:
         """Up to 64 KiB of one thing, at some place where it may hurt."""
         rng = self.rng
@@ -399,6 +407,8 @@ MUTATIONS = [
     Inputs.append,
     Inputs.swap_lines,
     Inputs.repeat_line,
+    Inputs.again,
+    Inputs.again,
 ]
 
 

@@ -20,11 +20,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from monoceros.wire.events import END, Closed, Data, EndOfMessage, Limits, Pause, RemoteError, Request
-from monoceros.wire.fields import Field
+from monoceros.wire.fields import Field, FieldBlock
 from monoceros.wire.h1 import H1Connection
 from monoceros.wire.response import Defaults, Response
 
@@ -34,6 +34,9 @@ REQUESTS = Path(__file__).parent.parent / "corpus" / "requests"
 SHOWN = 200
 
 DEFAULTS = Defaults(lambda: 0)
+# What a gateway sets on a header block, so that the next one may share what it has in common with it.
+PINNED = frozenset((b"x-pinned",))
+
 EMPTY = Response(200, [(b"Content-Length", b"0")])
 
 
@@ -75,6 +78,8 @@ def drive(connection: H1Connection, chunks: Iterable[bytes]) -> Iterator[Request
     for chunk in (*chunks, b""):
         connection.receive_data(chunk)
         while not isinstance(event := connection.next_event(), Pause):
+            if isinstance(event, Request):
+                event.fields.pinned = PINNED
             yield event
             if isinstance(event, Closed):
                 return
@@ -151,6 +156,29 @@ def _text(value: bytes) -> str:
 
 def _shown(text: str) -> str:
     return text if len(text) <= SHOWN else f"({len(text)} characters)"
+
+
+def meaning(fields: FieldBlock) -> tuple[object, ...]:
+    """All that a header block says, to compare it with another."""
+    return (
+        list(fields),
+        fields.version,
+        fields.content_length,
+        fields.chunked,
+        fields.has_body,
+        fields.host,
+        fields.expect,
+        fields.keep_alive,
+        fields.upgrade,
+        fields.underscores,
+        set(fields.connection),
+    )
+
+
+def alone(fields: FieldBlock, limits: Limits) -> FieldBlock:
+    """The same fields as a block that nothing came before."""
+    raw = b"\r\n".join(b"%b:%b" % field for field in fields)
+    return FieldBlock(raw, fields.version, replace(limits, fields=0, field_size=0))
 
 
 def feeds(data: bytes, *, every_split_up_to: int = 400) -> Iterator[tuple[str, list[bytes]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -28,7 +28,7 @@ from monoceros.wire.fields import (
     parse_trailers,
 )
 from monoceros.wire.h1 import H1Connection
-from wire.corpus import drive, wire
+from wire.corpus import alone, drive, meaning, wire
 
 LIMITS = Limits()
 
@@ -277,6 +277,107 @@ def test_block_is_not_shared_between_connections() -> None:
     one, other = (requests(wire(), head(b"X: y"))[0].fields for _ in range(2))
     assert one is not other
     assert one.fields[1] is other.fields[1]
+
+
+def cookies(*values: bytes) -> list[FieldBlock]:
+    """The blocks of requests on one connection that differ in the value of a cookie."""
+    raw = b"".join(head(b"X: y", b"Cookie: " + value, b"Z: 1") for value in values)
+    return [request.fields for request in requests(wire(), raw)]
+
+
+def following(first: FieldBlock, raw: bytes, limits: Limits = LIMITS) -> FieldBlock:
+    return first.next(b"..%b.." % raw, 2, 2 + len(raw), "HTTP/1.1", limits)
+
+
+def test_block_shares_what_it_has_in_common_with_an_earlier_one() -> None:
+    first, second, third, again = blocks = cookies(b"a=1", b"a=2", b"a=3", b"a=1")
+    assert {one.root for one in blocks} == {first}
+    assert [field.value for field in third.overrides] == [b"a=3"]
+    for one, value in ((first, b"a=1"), (second, b"a=2"), (third, b"a=3"), (again, b"a=1")):
+        assert list(one) == [(b"host", b"a"), (b"x", b"y"), (b"cookie", value), (b"z", b"1")]
+        assert meaning(one) == meaning(alone(one, LIMITS))
+
+
+def test_same_override_is_the_same_block() -> None:
+    _, second, same, other = cookies(b"a=1", b"a=2", b"a=2", b"a=3")
+    assert second is same
+    assert second is not other
+
+
+def test_shared_blocks_do_not_lend_each_other_their_fields() -> None:
+    """Whoever looks at a block late, after others on the same connection, sees what it was."""
+    raw = head(b"X: 1", b"Y: 1", b"Z: 1") + head(b"X: 2", b"Y: 1", b"Z: 1") + head(b"X: 1", b"Y: 1", b"Z: 3")
+    blocks = [request.fields for request in requests(wire(), raw + head(b"X: 1", b"Y: 1", b"Z: 1"))]
+    seen = [b"".join(value for name, value in one if name != b"host") for one in reversed(blocks)]
+    assert seen == [b"111", b"113", b"211", b"111"]
+
+
+SIX = b"A: 1\r\nB: 1\r\nC: 1\r\nD: 1\r\nE: 1\r\nF: 1"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (b"Content-Length: 0", b"Content-Length: 1"),
+        (b"Connection: x", b"Connection: close"),
+        (b"X-Pinned: 1", b"X-Pinned: 2"),
+        (b"X_Y: 1", b"X_Y: 2"),
+        (b"X: 1", b"Y: 1"),
+        (b"X: 1\r\nX: 2", b"X: 1\r\nX: 3"),
+        (b"X: 1\r\nY: 2", b"X: 1"),
+        (b"X: 1", b"X: 1\r\nY: 2"),
+        (b"X: 1\r\nY: 2", b"Y: 2\r\nX: 1"),
+        (b"X: 1", b"Content-Length: 0"),
+        (b"X: 1", b"Transfer-Encoding: chunked"),
+        (b"X: 1", b"X: 1\r\nHost: b"),
+        (b"X: 1", b"X: 1\r\nX: 1"),
+        (b"X: 1", b"Host: a\r\nX: 1"),
+        (b"X: 1\r\nY: 1", b"X: 1\r\nHost: a\r\nX: 1\r\nY: 1"),
+        (SIX, SIX.replace(b"1", b"2")),
+    ],
+)
+def test_block_that_differs_where_it_matters_is_read_anew(one: bytes, other: bytes) -> None:
+    """It means, or is refused for, what it would be alone; also if a harmless difference came before."""
+    raw = b"Host: a\r\n" + other
+
+    def said(read: Callable[[], FieldBlock]) -> object:
+        try:
+            return meaning(read())
+        except RemoteError as error:
+            return str(error)
+
+    expected = said(lambda: FieldBlock(raw, "HTTP/1.1", LIMITS))
+    first = block(one)
+    first.pinned = frozenset((b"x-pinned",))
+    harmless = following(first, first.raw.replace(b": 1", b": 7", 1))
+    for last in (first, harmless, first, following(harmless, first.raw)):
+        assert said(lambda last=last: following(last, raw)) == expected
+
+
+def test_block_with_underscores_is_not_shared() -> None:
+    """`X-User` and `X_User` become one key of an environ: to change the first alone would take away the second."""
+    first = block(b"X-User: 1", b"X_User: 2")
+    first.pinned = frozenset()
+    second = following(first, b"Host: a\r\nX-User: 3\r\nX_User: 2")
+    assert second.root is second
+
+
+def test_block_is_shared_only_after_the_gateway_has_looked() -> None:
+    first = block(b"Cookie: 1")
+    second = following(first, b"Host: a\r\nCookie: 2")
+    assert second.root is second
+
+
+def test_shared_block_is_under_the_rules_and_limits_too() -> None:
+    limits = replace(LIMITS, field_size=20)
+    first = FieldBlock(b"Host: a\r\nCookie: 1", "HTTP/1.1", limits)
+    first.pinned = frozenset()
+    for last in (first, following(first, b"Host: a\r\nCookie: 2", limits)):
+        with pytest.raises(HeadTooLarge):
+            following(last, b"Host: a\r\nCookie: " + b"1" * 20, limits)
+        for bad in (b"Cookie: \0", b"Cookie : 2", b" Cookie: 2", b"Cookie: 1\n2", b"Cookie"):
+            with pytest.raises(RemoteError):
+                following(last, b"Host: a\r\n" + bad, limits)
 
 
 def test_refused_block_is_forgotten() -> None:

@@ -38,16 +38,37 @@ def answered(connection: H1Connection) -> bytes:
 
 
 def test_same_head_is_parsed_once() -> None:
-    connection = received(GET + GET + OTHER + GET)
+    """Each in a packet of its own, as clients send them that wait for the answer."""
+    connection = received(GET)
     first = connection.request
-    seen = []
-    for _ in range(3):
+    for raw, same in ((GET, True), (OTHER, False), (GET, False), (GET, True)):
         assert connection.next_event() is END
         answered(connection)
         assert connection.next_cycle()
-        seen.append(connection.next_event())
-    assert seen[0] == first
-    assert [event.line.target for event in seen if isinstance(event, Request)] == ["/", "/other", "/"]
+        connection.receive_data(raw)
+        event = connection.next_event()
+        assert isinstance(event, Request)
+        assert event.line.target == raw.split()[1].decode()
+        assert (event is first) is same
+        first = event
+
+
+@pytest.mark.parametrize("cut", range(1, len(GET)))
+def test_same_head_in_pieces(cut: int) -> None:
+    connection = received(GET)
+    assert connection.next_event() is END
+    answered(connection)
+    assert connection.next_cycle()
+    connection.receive_data(GET[:cut])
+    assert connection.next_event() is NEED_DATA
+    connection.receive_data(GET[cut:] + OTHER)
+    for target in ("/", "/other"):
+        event = connection.next_event()
+        assert isinstance(event, Request)
+        assert event.line.target == target
+        assert connection.next_event() is END
+        answered(connection)
+        assert connection.next_cycle()
 
 
 def test_same_head_has_its_own_content() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from monoceros.wire.events import END, Data, RemoteError, Request
 from monoceros.wire.response import refusal
-from wire.corpus import REQUESTS, Case, cases, drive, feeds, shortened, transcript, wire
+from wire.corpus import REQUESTS, Case, alone, cases, drive, feeds, meaning, shortened, transcript, wire
 
 CASES = cases()
 REFUSED = [case for case in CASES if case.expected[-1].startswith("Refused ")]
@@ -58,6 +58,7 @@ def test_accepted_requests_have_one_framing(case: Case) -> None:
                 assert names.count(b"content-length") + names.count(b"transfer-encoding") <= 1
                 assert event.fields.chunked == (b"transfer-encoding" in names)
                 assert (event.fields.content_length is not None) == (b"content-length" in names)
+                assert meaning(event.fields) == meaning(alone(event.fields, case.limits))
     except RemoteError:
         pass
 

@@ -133,7 +133,8 @@ class Arbiter:
         for action in self.children.step(clock()):
             match action:
                 case Spawn():
-                    self._spawn()
+                    if not self._spawn():
+                        break  # what else there was to do is said again next time
                 case Retire(child):
                     self._retire(child)
                 case Abort(child):
@@ -161,24 +162,33 @@ class Arbiter:
 
     # Children.
 
-    def _spawn(self) -> None:
+    def _spawn(self) -> bool:
+        """Fork a worker. False if that is not possible now."""
         slot = self.scoreboard.take()
         if slot is None:
             error_log.error("No more than %d workers are possible.", len(self.children.living))
             self.children.target = len(self.children.living)
-            return
+            return False
         number, generation = self.children.free_number(), self.children.generation
         slot[GENERATION] = generation
         slot[scoreboard.DEADLINE] = scoreboard.after(BOOT_TIMEOUT)
         slot[STATE] = BOOTING
         # A signal that comes before the worker can handle it must wait, not get lost.
         signal.pthread_sigmask(signal.SIG_BLOCK, self.HANDLERS)
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:  # the machine, or the container, has no more processes or memory to give
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, self.HANDLERS)
+            clear(slot)
+            self.children.failed(clock())
+            error_log.error("Cannot fork: %s, next try in %g s", error.strerror, self.children.pause)
+            return False
         if not pid:
             self._become_worker(number, generation, slot)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, self.HANDLERS)
         slot[PID] = pid
         self.children.living.append(Child(pid, number, generation, slot, clock()))
+        return True
 
     def _become_worker(self, number: int, generation: int, slot: scoreboard.Slot) -> None:
         self.selector.close()
@@ -222,7 +232,7 @@ class Arbiter:
         if not failed:
             return
         code = os.waitstatus_to_exitcode(status)
-        if not self.children.established and (code > 0 or child.killed):
+        if not self.children.established and (code > 0 or child.late):
             raise Halt(reason_of(code), code if code in (3, 4) else app.BootError.status)
         error_log.error("%s could not boot, next try in %g s", child, self.children.pause)
 
@@ -268,9 +278,7 @@ class Arbiter:
 
     def _on_usr1(self) -> None:
         log.reopen()
-        for child in self.children.living:
-            if not child.booting:
-                self._signal(child, signal.SIGUSR1)
+        self._tell_all(signal.SIGUSR1)
 
     def _on_winch(self) -> None:
         error_log.debug("SIGWINCH ignored. Not daemonized")
@@ -319,7 +327,8 @@ class Arbiter:
 
     def _tell_all(self, number: int) -> None:
         for child in self.children.living:
-            self._signal(child, number)
+            # While it boots nothing handles QUIT, which would leave a core file behind.
+            self._signal(child, signal.SIGTERM if number == signal.SIGQUIT and child.booting else number)
 
 
 def reason_of(status: int) -> str:

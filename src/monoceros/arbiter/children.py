@@ -47,6 +47,11 @@ class Child:
         return self.slot[STATE] == BOOTING
 
     @property
+    def late(self) -> bool:
+        """It has missed a deadline, and was told so."""
+        return self.killed or self.kill_at != NEVER
+
+    @property
     def leaving(self) -> bool:
         """It was told to leave, or has said on its own that it will."""
         return self.leave_by != NEVER or self.slot[STATE] == DRAINING
@@ -130,22 +135,32 @@ class Children:
         A new generation sends one scout first. As its workers get ready, as many of the old retire.
         """
         self.look()
-        staying = [child for child in self.living if not child.leaving]
-        fresh = [child for child in staying if child.generation == self.generation]
-        stale = [child for child in staying if child.generation < self.generation]
-        ready = sum(child.ready for child in fresh)
-        wanted = self.target if ready or not stale else min(1, self.target)
-        missing = wanted - len(fresh)
+        fresh, stale = self._staying()
+        ready = [child for child in fresh if child.ready]
+        missing = self._missing(fresh, stale)
         if self._pause:
-            # One at a time, and only when its time has come and the last try is over.
-            trying = any(child.booting for child in fresh)
-            missing = min(missing, 1) if now >= self._failed_at + self._pause and not trying else 0
-        surplus = max(0, ready + len(stale) - self.target)
+            missing = min(missing, 1) if now >= self._failed_at + self._pause else 0
+        surplus = max(0, len(ready) + len(stale) - self.target)
         return [
             *self._overdue(now),
             *(Spawn() for _ in range(missing)),
-            *(Retire(child) for child in (stale + [child for child in fresh if child.ready])[:surplus]),
+            *(Retire(child) for child in (stale + ready)[:surplus]),
         ]
+
+    def _staying(self) -> tuple[list[Child], list[Child]]:
+        """Who is not about to leave: of this generation, and of those before it."""
+        staying = [child for child in self.living if not child.leaving]
+        return (
+            [child for child in staying if child.generation == self.generation],
+            [child for child in staying if child.generation < self.generation],
+        )
+
+    def _missing(self, fresh: list[Child], stale: list[Child]) -> int:
+        """How many to spawn, now or, after a failed boot, when the pause is over: then only when the last try is."""
+        if self._pause and any(child.booting for child in fresh):
+            return 0
+        scouting = stale and not any(child.ready for child in fresh)
+        return max(0, (min(1, self.target) if scouting else self.target) - len(fresh))
 
     def _overdue(self, now: int) -> list[Action]:
         late = [child for child in self.living if child.deadline <= now]
@@ -164,9 +179,13 @@ class Children:
         self.look()
         self.living.remove(child)
         if child.booting and child.leave_by == NEVER:
-            self._failed_at = now
-            self._pause = min(2 * self._pause, LONGEST_PAUSE) if self._pause else FIRST_PAUSE
+            self.failed(now)
         return child
+
+    def failed(self, now: int) -> None:
+        """A worker could not be forked, or not boot: the next try waits."""
+        self._failed_at = now
+        self._pause = min(2 * self._pause, LONGEST_PAUSE) if self._pause else FIRST_PAUSE
 
     @property
     def pause(self) -> float:
@@ -176,7 +195,7 @@ class Children:
     def next_wake(self, now: int) -> float:
         """Seconds until the first deadline could be missed: how long the arbiter may sleep."""
         moments = [child.deadline for child in self.living]
-        if self._pause:
+        if self._pause and self._missing(*self._staying()):
             moments.append(self._failed_at + self._pause)
         longest = BOOT_LOOK if any(child.booting for child in self.living) else LONGEST_SLEEP
         return max(0, min([longest, *(moment - now for moment in moments)])) / 1000

@@ -5,7 +5,7 @@ Where blocks differ, most lines are still old acquaintances, so a bounded cache 
 Both caches sit behind the rules: only what has passed them is kept.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from monoceros.wire import grammar
@@ -58,10 +58,10 @@ class Field:
 
     __slots__ = ("environ", "name", "rule", "value")
 
-    def __init__(self, name: bytes, value: bytes) -> None:
+    def __init__(self, name: bytes, value: bytes, rule: "Rule | None" = None) -> None:
         self.name = name
         self.value = value
-        self.rule = RULES.get(name) or (_underscore if b"_" in name else None)
+        self.rule = rule
         self.environ: tuple[str, str] | None = None
 
     def __repr__(self) -> str:
@@ -76,7 +76,8 @@ def parse_line(line: bytes) -> Field:
     match = grammar.field_line.fullmatch(line)
     if match is None:
         raise RemoteError(_what_is_wrong(line))
-    field = Field(match[1].lower(), match[2] or b"")
+    name = match[1].lower()
+    field = Field(name, match[2] or b"", RULES.get(name) or (_underscore if b"_" in name else None))
     if len(line) <= CACHED_LENGTH and field.name not in SECRETS:
         if len(_fields) >= CACHED_LINES:
             _fields.clear()
@@ -121,7 +122,7 @@ class FieldBlock:
     underscores = False
     transfer_encoding: list[bytes] | None = None
     connection_lines: list[bytes] | None = None
-    overrides: tuple["Field", ...] = ()
+    overrides: Sequence["Field"] = ()
     environ: dict[str, Any] | None = None
     scope: Any = None
     trust: Any = None
@@ -165,7 +166,8 @@ class FieldBlock:
         """
         root = self.root
         if version == root.version:
-            if root.pinned is not None:
+            # With underscores, two names may become one key of the environ, where neither can be changed alone.
+            if root.pinned is not None and not root.underscores:
                 if root._span is None:
                     root._span = Span.between(root, buffer[start:end])
                 block = root._span and root._span.block_in(buffer, start, end, self, limits)
@@ -218,15 +220,17 @@ class Span:
 
     Before them stands `before`, behind them `behind`, as in the root. They are those of `fields`, the first of
     which has the index `first`; each has a name that stands in the block once, and no rule.
+    `names` are these as they were sent, with the colon.
     """
 
-    __slots__ = ("before", "behind", "fields", "first", "root")
+    __slots__ = ("before", "behind", "fields", "first", "names", "root")
 
     def __init__(self, root: FieldBlock, lines: list[bytes], first: int, end: int) -> None:
         self.root = root
         self.before = b"".join(line + b"\r\n" for line in lines[:first])
         self.behind = b"".join(b"\r\n" + line for line in lines[end:])
         self.fields = root.fields[first:end]
+        self.names = [line[: line.index(b":") + 1] for line in lines[first:end]]
         self.first = first
 
     @classmethod
@@ -249,17 +253,26 @@ class Span:
         if begin > stop or not (buffer.startswith(self.before, start) and buffer.endswith(self.behind, stop, end)):
             return None
         raw = buffer[begin:stop]
-        if raw == last.raw:
+        if last.overrides and raw == last.raw:  # the root's `raw` is of another kind: not just the span
             return last
         lines = raw.split(b"\r\n")
-        if len(lines) != len(self.fields) or (limits.field_size and max(map(len, lines)) > limits.field_size):
+        if len(lines) != len(self.fields):
             return None
-        overrides = tuple(_fields_of(lines))
-        for field, other in zip(overrides, self.fields, strict=True):
-            if field.name != other.name:
-                return None
+        overrides = []
+        for line, before, field in zip(lines, self.names, self.fields, strict=True):
+            match = grammar.field_value.fullmatch(line, len(before)) if line.startswith(before) else None
+            if match is None or len(line) > limits.field_size > 0:
+                return None  # what is wrong with it, if anything, comes out when the block is read as a whole
+            overrides.append(Field(field.name, match[1] or b""))
+        return self._derived(raw, overrides)
+
+    def _derived(self, raw: bytes, overrides: list[Field]) -> FieldBlock:
         block = FieldBlock.__new__(FieldBlock)
-        block.__dict__.update(self.root.__dict__, raw=raw, overrides=overrides, _fields=None)
+        values = self.root.__dict__.copy()
+        values["raw"] = raw
+        values["overrides"] = overrides
+        values["_fields"] = None
+        block.__dict__ = values
         return block
 
 
@@ -342,7 +355,9 @@ def _upgrade(block: FieldBlock, value: bytes) -> None:
     block.upgrade = value.lower()
 
 
-RULES: Final[dict[bytes, Callable[[FieldBlock, bytes], None]]] = {
+Rule = Callable[[FieldBlock, bytes], None]
+
+RULES: Final[dict[bytes, Rule]] = {
     b"connection": _connection,
     b"content-length": _content_length,
     b"content-type": _content_type,

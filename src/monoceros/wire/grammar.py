@@ -16,6 +16,9 @@ token = re.compile(TOKEN)
 VALUE = rb"[!-~\x80-\xff]+(?:[ \t]+[!-~\x80-\xff]+)*"
 field_line = re.compile(rb"(%s):[ \t]*(?:(%s)[ \t]*)?" % (TOKEN, VALUE))
 
+# The part of a field line behind the colon.
+field_value = re.compile(rb"[ \t]*(?:(%s)[ \t]*)?" % VALUE)
+
 # RFC 9112 §3         request-line = method SP request-target SP HTTP-version
 #
 # The target is visible ASCII. Of what RFC 3986 forbids in a URI only "#" is refused here, because it

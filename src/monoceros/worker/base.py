@@ -6,6 +6,7 @@ number with the clock.
 
 import atexit
 import faulthandler
+import gc
 import itertools
 import logging
 import os
@@ -63,7 +64,7 @@ class Berth:
 class Worker:
     """A worker process. Kinds differ in `run` alone, which serves until the worker is drained."""
 
-    signals_handled: ClassVar = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGABRT)
+    signals_handled: ClassVar = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1)
     # What is meant for the master reaches a worker too when somebody types `pkill`, or closes a terminal.
     signals_ignored: ClassVar = (
         signal.SIGHUP,
@@ -86,6 +87,8 @@ class Worker:
         self.defaults = Defaults(time.time)
         self.access = access.AccessLog(settings)
         self.access_wanted = False
+        # The deadline lags behind by up to a tick, of which no request should be robbed.
+        self.patience = settings.timeout and settings.timeout + TICK
         self.environ = environs.server_part(settings, ErrorStream(), FileWrapper)
         self._serial = itertools.count(1)
         self._served = 0
@@ -102,7 +105,10 @@ class Worker:
         try:
             error_log.info("Booting worker with pid: %d", self.pid)
             self._boot()
-            self.phase(READY, self.settings.timeout)
+            # What boot has made stays for good: the collector need not look at it again and again.
+            gc.collect()
+            gc.freeze()
+            self.phase(READY, self.patience)
             self.run()
             status = 0
             error_log.info("Worker exiting (pid: %d)", self.pid)
@@ -128,6 +134,7 @@ class Worker:
         # Until there is something to finish, a signal to leave simply ends the process.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGUSR1, lambda *_: self._reopen())
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         self._arm_dump()
         spec = self.settings.wsgi_app or ""
@@ -138,6 +145,8 @@ class Worker:
         self.listeners = [listener.for_worker(self.settings.backlog) for listener in self.berth.listeners.values()]
         faulthandler.disable()
         self.signals = Signals(self.signals_handled)
+        # Not by way of the loop: a worker that is aborted is one whose loop stands still.
+        signal.signal(signal.SIGABRT, lambda *_: self._tell_what_runs())
         self._arm_dump()
         self.access_wanted = self.access.enabled
 
@@ -151,7 +160,7 @@ class Worker:
     def beat(self) -> None:
         """Put off the deadline: something has moved. While draining there is one deadline for all."""
         if not self.draining:
-            self.slot[scoreboard.DEADLINE] = scoreboard.after(self.settings.timeout)
+            self.slot[scoreboard.DEADLINE] = scoreboard.after(self.patience)
 
     def tick(self, connections: int) -> None:
         """Once a second: write what was counted, notice what nobody tells."""
@@ -219,10 +228,7 @@ class Worker:
                     self.drain(quick=True)
                 case signal.SIGUSR1:
                     self.access.flush()
-                    log.reopen()
-                    self._arm_dump()
-                case signal.SIGABRT:
-                    self._tell_what_runs()
+                    self._reopen()
 
     def drain(self, *, quick: bool = False) -> None:
         """Accept nothing new but what has connected already, finish what was accepted, then leave."""
@@ -237,10 +243,14 @@ class Worker:
         """The connections whose request is with the application now."""
         return []
 
+    def _reopen(self) -> None:
+        log.reopen()
+        self._arm_dump()
+
     def _arm_dump(self) -> None:
         """On SIGABRT, or a crash, write the stacks of all threads, even if the interpreter is stuck in C.
 
-        The handler that was there before is called next: once `signals` are set up, ours.
+        The handler that was there before is called next: once the worker serves, ours.
         """
         stream = next((handler.stream for handler in log.error.handlers if isinstance(handler, log.Sink)), sys.stderr)
         faulthandler.enable(file=stream, all_threads=True)
