@@ -282,6 +282,8 @@ RESPONSES = [
     (Response(200), b""),
     (Response(204), b""),
     (Response(304, [(b"Content-Length", b"5")]), b""),
+    (ok(b"hello", status=204), b"hello"),
+    (ok(b"hello", status=304), b"hello"),
     (ok(b"hello", (b"Connection", b"close")), b"hello"),
     (ok(b"hello", (b"Date", b"yesterday")), b"hello"),
     (ok(b"hello", (b"Server", b"other")), b"hello"),

@@ -59,13 +59,13 @@ class FileWrapper:
 class Exchange:
     """One request and its answer. `run` once; after it, `response` and `sent` say what became of it.
 
-    `sent` counts the content given by the application, in bytes, up to the Content-Length.
+    `sent` counts the content given by the application, in bytes, up to the Content-Length; `sufficed` says
+    that more of it would not be sent.
     """
 
     __slots__ = (
         "_app",
         "_input",
-        "_method",
         "_sendfile",
         "_sink",
         "environ",
@@ -73,6 +73,7 @@ class Exchange:
         "response",
         "sent",
         "started",
+        "sufficed",
     )
 
     def __init__(
@@ -83,11 +84,11 @@ class Exchange:
         self._sink = sink
         self._input = input
         self._sendfile = sendfile
-        self._method: str = environ["REQUEST_METHOD"]
         self.response: Response | None = None
         self.sent = 0
         self.started = False
         self.finished = False
+        self.sufficed = False
 
     def run(self) -> None:
         """Call the application and send what it gives. Raises what it raises, `AppError` and `PeerGone`."""
@@ -99,6 +100,8 @@ class Exchange:
             if not (isinstance(result, FileWrapper) and self._sendfile and self._send_file(result)):
                 for chunk in result:
                     self.write(chunk)
+                    if self.sufficed:
+                        break  # PEP 3333: stop iterating when enough data has been sent; it may be endless
                 self._finish()
         finally:
             close = getattr(result, "close", None)
@@ -132,7 +135,9 @@ class Exchange:
         response = self._ready()
         length = response.length
         self.sent += len(chunk)
-        if length is not None and self.sent >= length:
+        if not self._has_content(response):
+            self._send_head(response)
+        elif length is not None and self.sent >= length:
             self._fill(response, chunk, length)
         elif self.started:
             self._sink.emit(Data(chunk))
@@ -153,8 +158,8 @@ class Exchange:
         excess = self.sent - length
         if excess:
             self.sent = length
-            if self._has_content(response):
-                log.warning("%s %s: content is longer than its Content-Length of %d: cut", *self._name(), length)
+            self.sufficed = True
+            log.warning("%s %s: content is longer than its Content-Length of %d: cut", *self._name(), length)
             if excess >= len(chunk) and self.finished:
                 return
             chunk = chunk[: len(chunk) - excess]
@@ -164,6 +169,13 @@ class Exchange:
         else:
             self.started = True
             self._sink.respond(response, chunk)
+
+    def _send_head(self, response: Response) -> None:
+        """The answer to HEAD, or one without content by its status: whatever content may come, it is whole."""
+        self.sufficed = True
+        if not self.started:
+            self.started = self.finished = True
+            self._sink.emit(response, END)
 
     def _send_whole(self, chunk: bytes) -> None:
         """The only chunk there is: its length need not be told by the application (PEP 3333)."""
@@ -188,6 +200,8 @@ class Exchange:
         if self.finished:
             return
         response = self._ready()
+        if not self.started and response.length and self._has_content(response):
+            raise AppError(f"content is {response.length} bytes shorter than its Content-Length")
         self.finished = True
         if self.started:
             self._sink.emit(END)
@@ -199,12 +213,12 @@ class Exchange:
 
     def _with_length(self, response: Response, length: int) -> Response:
         """The same head with a Content-Length, where that says something about this answer."""
-        if response.status in WITHOUT_CONTENT or (self._method == "HEAD" and not length):
+        if response.status in WITHOUT_CONTENT or (self.environ["REQUEST_METHOD"] == "HEAD" and not length):
             return response
         return response.with_length(length)
 
     def _has_content(self, response: Response) -> bool:
-        return self._method != "HEAD" and response.status not in WITHOUT_CONTENT
+        return self.environ["REQUEST_METHOD"] != "HEAD" and response.status not in WITHOUT_CONTENT
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
         """Let the kernel send the file. False if it is no regular file, or there is nothing to send of it."""
@@ -217,7 +231,9 @@ class Exchange:
         response = self._ready()
         size = status.st_size - offset
         if response.length is not None:
-            size = min(size, response.length - self.sent)
+            if size < response.length:
+                return False  # it is to be cut off visibly, as any content that is too short
+            size = response.length
         if self.started or size <= 0 or not stat.S_ISREG(status.st_mode) or not self._has_content(response):
             return False
         if response.length is None:
@@ -228,7 +244,7 @@ class Exchange:
         return True
 
     def _name(self) -> tuple[str, str]:
-        return self._method, self.environ["RAW_URI"]
+        return self.environ["REQUEST_METHOD"], self.environ["RAW_URI"]
 
 
 def early_hints(headers: Headers) -> Informational:

@@ -194,13 +194,15 @@ class Connection(Transport):
             log.exception("Error handling request %s %s", line.method, line.target)
             self._apologise()
         worker.finished(self, request, exchange)
-        return self._end_cycle()
+        if self.alive and self.wire.next_cycle():
+            self.request = None
+            return not self.unsent
+        self.alive = False
+        self.wary |= self.wire.receiving is BODY or self.wire.has_begun
+        return False
 
     def _input(self, environ: environs.Environ) -> Input | None:
         """Set `wsgi.input`: a file in memory if all content has arrived, else one that waits for it."""
-        if self.wire.receiving is not BODY and not self._body:
-            environ["wsgi.input"] = BytesIO()
-            return None
         content = b"".join(self._body)
         self._body = []
         if self.wire.receiving is not BODY:
@@ -208,15 +210,6 @@ class Connection(Transport):
             return None
         environ["wsgi.input"] = input = Input(content, self.next_event)
         return input
-
-    def _end_cycle(self) -> bool:
-        wire = self.wire
-        self.alive = self.alive and wire.next_cycle()
-        if self.alive:
-            self.request = None
-            return not self.unsent
-        self.wary |= wire.receiving is BODY or bool(wire.leftover())
-        return False
 
     def refuse(self, error: RemoteError) -> None:
         """They broke the protocol: answer, one warning line, close. Never waits."""

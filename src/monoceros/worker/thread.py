@@ -7,15 +7,15 @@ thread that leads; `lead.py` says how another one takes over if that takes long.
 import logging
 import select
 import socket
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
 from monoceros import scoreboard
-from monoceros.listener import Listener, Overloaded
+from monoceros.listener import Listener, Peer
 from monoceros.scoreboard import ACCEPTED, CONNECTIONS, NEVER, clock
 from monoceros.wire.events import PeerGone, RemoteError, RequestTimeout
 from monoceros.worker import lead
+from monoceros.worker.acceptor import Acceptor
 from monoceros.worker.base import LAST_CALL, TICK, Berth, Worker, leave
 from monoceros.worker.connection import Connection
 from monoceros.worker.transport import RECV
@@ -30,14 +30,9 @@ CONTENT: Final = "content"
 SENDING: Final = "sending"
 LINGERING: Final = "lingering"
 
-# The deadline of a connection that has just become idle: the next tick sets it, so that no request has to
+# The deadline of a connection that has just been parked: the next tick sets it, so that no request has to
 # read the clock.
 UNSET: Final = -1
-
-# How long a worker with clearly more connections than a sibling leaves new ones to it, in seconds.
-LOOK_AWAY: Final = 0.003
-# For lack of descriptors or memory nothing is accepted for this long, in seconds.
-OVERLOADED: Final = 0.1
 
 # How long, and for how many bytes, we listen to a client after our last word to it (RFC 9112 §9.6).
 LINGER: Final = 2.0
@@ -71,13 +66,10 @@ class ThreadWorker(Worker):
     def __init__(self, berth: Berth) -> None:
         super().__init__(berth)
         self.connections: dict[int, Parked] = {}
-        self.accepting: dict[int, Listener] = {}
         self.lead = lead.Lead(self.settings.threads, self.beat)
-        self._away_until = 0  # no listener is watched until then, or until `_away_while` is False
-        self._away_while: Callable[[], bool] = self._outweighed
-        self._obliged_until = 0  # until then a new connection is ours: no sibling took it while we looked away
         self._next_tick = 0
         self._accepted = 0
+        self._hurried = False
         self._header_patience = _milliseconds(self.settings.header_timeout)
         self._idle_patience = _milliseconds(self.settings.keepalive)
 
@@ -85,9 +77,14 @@ class ThreadWorker(Worker):
         """Serve until drained."""
         self.epoll = select.epoll()
         self.epoll.register(self.signals.fileno(), select.EPOLLIN)
-        self.accepting = {listener.fileno(): listener for listener in self.listeners}
-        for fd in self.accepting:
-            self.epoll.register(fd, select.EPOLLIN)
+        self.acceptor = Acceptor(
+            self.listeners,
+            self.berth.scoreboard,
+            self.settings.worker_connections,
+            self.connections.__len__,
+            self._take,
+            self._watch,
+        )
         lead.start(self.settings.threads, self.lead, self._turns)
         self._lead_once()
         self._turns()
@@ -122,9 +119,7 @@ class ThreadWorker(Worker):
                 if connection is not None:
                     if not self._on_readable(connection):
                         return False
-                elif fd in self.accepting:
-                    self._on_listener(self.accepting[fd])
-                elif fd == self.signals.fileno():
+                elif not self.acceptor.on_readable(fd) and fd == self.signals.fileno():
                     self.on_signals()
             now = clock()
             if now >= self._next_tick:
@@ -134,27 +129,29 @@ class ThreadWorker(Worker):
 
     def _pause(self) -> float:
         """How long the selector may sleep, in seconds."""
-        if self._away_until:
-            now = clock()
-            if now < self._away_until and self._away_while():
-                return (self._away_until - now) / 1000
-            if now >= self._away_until:
-                self._obliged_until = now + _milliseconds(LOOK_AWAY)
-            self._away_until = 0
-            self._watch_listeners(True)
-        return DRAIN_TICK if self.draining else TICK
+        longest = DRAIN_TICK if self.draining else TICK
+        away = self.acceptor.look()
+        return longest if away is None else min(longest, away)
 
     def _tick(self, now: int) -> None:
         """Once a second, more often while draining: late clients, and what every worker does."""
         if self.draining:
-            self._stop_accepting()
+            self._hurry()
         self._next_tick = now + _milliseconds(DRAIN_TICK if self.draining else TICK)
+        patience = _milliseconds(LAST_CALL) if self.draining else self._idle_patience
         for connection in list(self.connections.values()):
             if connection.deadline == UNSET:
-                connection.deadline = now + self._idle_patience
+                self._begin_to_wait(connection, now, patience)
             elif connection.deadline <= now and not connection.running:
                 self._expire(connection)
         self.tick(len(self.connections))
+
+    def _begin_to_wait(self, connection: Parked, now: int, patience: int) -> None:
+        """A connection has been parked since the last tick: the next request, or its rest, is now awaited."""
+        if connection.wire.has_begun:
+            connection.phase = HEAD
+            patience = self._header_patience
+        connection.deadline = now + patience
 
     def _expire(self, connection: Parked) -> None:
         """The client's time is up. It is told so if it has begun to say something."""
@@ -164,6 +161,8 @@ class ThreadWorker(Worker):
             return
         if connection.phase is SENDING:
             log.debug("%s: has taken no byte of its response for %g s", connection, connection.timeout)
+        elif connection.phase is not LINGERING and not self.quick and _has_sent(connection):
+            return  # it is not late, we are: its request waits to be read
         self._drop(connection)
 
     def _drained(self, now: int) -> bool:
@@ -228,24 +227,24 @@ class ThreadWorker(Worker):
 
     def _settle(self, connection: Parked) -> None:
         """Running to parked, or gone. The thread that ran it may not lead any more."""
-        if connection.alive and not connection.unsent and connection.request is None and not connection.wire.has_begun:
+        if connection.alive and connection.request is None and not connection.unsent:
             connection.phase = IDLE
             connection.deadline = UNSET
-        elif connection.unsent:
+            connection.running = False
+            if connection.armed != select.EPOLLIN:
+                self._arm(connection)
+            return
+        if connection.unsent:
             connection.phase = SENDING
             connection.deadline = clock() + _milliseconds(connection.timeout)
         elif not connection.alive:
             self._close(connection)
             return
-        elif connection.request is not None:
+        else:
             connection.phase = CONTENT
             connection.deadline = connection.content_deadline(0)
-        else:
-            connection.phase = HEAD
-            connection.deadline = clock() + self._header_patience
         connection.running = False
-        if connection.armed != _wanted(connection):
-            self._arm(connection)
+        self._arm(connection)
 
     def _on_unusual(self, connection: Parked) -> bool:
         """Readable while its request runs, writable again, or still talking after our last word."""
@@ -337,33 +336,11 @@ class ThreadWorker(Worker):
         connection.close()
         self.slot[CONNECTIONS] = len(self.connections)
 
-    # Listeners.
+    # Coming and going.
 
-    def _on_listener(self, listener: Listener) -> None:
-        """Accept while no sibling has clearly less to do; a worker that empties the queue would keep it all."""
-        while not self._full():
-            if self._outweighed() and clock() >= self._obliged_until:
-                self._look_away(LOOK_AWAY, self._outweighed)
-                return
-            self._obliged_until = 0
-            if not self._accept(listener):
-                return
-        self._look_away(TICK, self._full)
-
-    def _full(self) -> bool:
-        return len(self.connections) >= self.settings.worker_connections
-
-    def _accept(self, listener: Listener) -> bool:
-        """Accept one connection and park it. False if there is none."""
-        try:
-            accepted = listener.accept()
-        except Overloaded as error:
-            log.warning("Cannot accept a connection: %s", error)
-            self._look_away(OVERLOADED, lambda: True)
-            return False
-        if accepted is None:
-            return False
-        connection = Parked(self, listener, *accepted)
+    def _take(self, listener: Listener, sock: socket.socket, peer: Peer) -> None:
+        """Park a new connection, which has not said anything yet."""
+        connection = Parked(self, listener, sock, peer)
         connection.armed = select.EPOLLIN
         connection.phase = HEAD
         connection.heard = 0
@@ -374,49 +351,36 @@ class ThreadWorker(Worker):
         self._accepted += 1
         self.slot[ACCEPTED] = self._accepted
         self.slot[CONNECTIONS] = len(self.connections)
-        return True
 
-    def _outweighed(self) -> bool:
-        """Does a sibling have clearly fewer connections?"""
-        mine = len(self.connections)
-        if mine < 2:
-            return False
-        least = self.berth.scoreboard.least_connections()
-        return mine > least + 1 + least // 8
+    def _watch(self, listener: Listener, watch: bool) -> None:
+        if watch:
+            self.epoll.register(listener.fileno(), select.EPOLLIN)
+        else:
+            with suppress(FileNotFoundError):  # it was not watched
+                self.epoll.unregister(listener.fileno())
 
-    def _look_away(self, seconds: float, condition: Callable[[], bool]) -> None:
-        """Leave new connections to others for so long, but only while `condition` holds."""
-        self._away_until = clock() + _milliseconds(seconds)
-        self._away_while = condition
-        self._watch_listeners(False)
-
-    def _watch_listeners(self, watch: bool) -> None:
-        for fd in self.accepting:
-            self.epoll.modify(fd, select.EPOLLIN if watch else 0)
-
-    def _stop_accepting(self) -> None:
-        """Take in who has connected already, then close our copies; make idle clients hurry. Only once."""
-        accepting, self.accepting = self.accepting, {}
-        if not accepting:
+    def _hurry(self) -> None:
+        """Once, when draining begins: let in who has connected already, and give idle clients a last call."""
+        if self._hurried:
             return
-        self._away_until = 0
-        for fd, listener in accepting.items():
-            if not listener.shared:
-                listener.refuse_new()
-            for _ in range(0 if self.quick else self.settings.backlog):
-                if not self._accept(listener):
-                    break
-            self.epoll.unregister(fd)
-            listener.close()
+        self._hurried = True
+        self.acceptor.close(0 if self.quick else self.settings.backlog)
         last_call = 0 if self.quick else clock() + _milliseconds(LAST_CALL)
         for connection in list(self.connections.values()):
             connection.wire.closing = True
             if connection.phase is IDLE or (connection.phase is HEAD and not connection.wire.has_begun):
-                connection.deadline = min(connection.deadline, last_call)
+                connection.deadline = last_call if connection.deadline == UNSET else min(connection.deadline, last_call)
 
 
 def _wanted(connection: Parked) -> int:
     return select.EPOLLOUT if connection.phase is SENDING else select.EPOLLIN
+
+
+def _has_sent(connection: Parked) -> bool:
+    try:
+        return bool(connection.sock.recv(1, socket.MSG_PEEK))
+    except OSError:
+        return False
 
 
 def _milliseconds(seconds: float) -> int:
