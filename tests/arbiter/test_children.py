@@ -290,8 +290,8 @@ def test_a_rollout(three: Play) -> None:
     assert three.step() == []
     assert [str(child) for child in three.children.living] == [
         "worker=4 gen=2 pid=103",
-        "worker=1 gen=2 pid=104",
-        "worker=5 gen=2 pid=105",
+        "worker=5 gen=2 pid=104",
+        "worker=6 gen=2 pid=105",
     ]
 
 

@@ -78,6 +78,7 @@ def test_every_key_of_a_request() -> None:
         "User-Agent: tester\nX-One: 1\n",
         errors=errors,
     )
+    seen.pop("wsgi.input", None)  # the connection's to set
     assert seen == {
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": "http",
@@ -329,7 +330,7 @@ changes = st.lists(
     min_size=1,
     max_size=5,
 )
-DASHES_AND_UNDERSCORES = ([("X_Request_Id", "1"), ("X-Request-Id", "2")], [(LINES[0], []), (LINES[0], [(1, "1")])])
+DASHES_AND_UNDERSCORES = [("X_Request_Id", "1"), ("X-Request-Id", "2")]
 
 
 def request(line: str, lines: list[tuple[str, str]]) -> bytes:
@@ -348,7 +349,7 @@ def answer(client: Client, raw: bytes) -> dict[str, Any] | str:
 @pytest.mark.parametrize("forwarders", [("SCRIPT_NAME", "PATH_INFO"), ("*",)], ids=["default", "all"])
 @pytest.mark.parametrize("header_map", ["drop", "dangerous"])
 @given(first=fields, later=changes)
-@example(*DASHES_AND_UNDERSCORES)
+@example(first=DASHES_AND_UNDERSCORES, later=[(LINES[0], [(1, "1")])])
 def test_a_block_that_resembles_the_former_gives_the_environ_of_a_fresh_one(
     first: list[tuple[str, str]],
     later: list[tuple[str, list[tuple[int, str]]]],

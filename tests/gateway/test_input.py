@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -42,7 +43,7 @@ def arriving(pieces: Iterable[bytes], end: Received | Exception = END) -> Callab
 
 def pieces_of(data: bytes, cuts: list[int]) -> list[bytes]:
     at = sorted({0, *(cut for cut in cuts if cut < len(data)), len(data)})
-    return [data[start:end] for start, end in zip(at, at[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(at)]
 
 
 def do(file: Any, operation: tuple[Any, ...]) -> Any:

@@ -42,7 +42,7 @@ def server_part(settings: Settings, errors: object, file_wrapper: object) -> Env
         "wsgi.file_wrapper": file_wrapper,
         "wsgi.input_terminated": True,
         "SERVER_SOFTWARE": f"monoceros/{monoceros.__version__}",
-        "SCRIPT_NAME": settings.root_path.rstrip("/") or os.environ.get("SCRIPT_NAME", ""),
+        "SCRIPT_NAME": (settings.root_path or os.environ.get("SCRIPT_NAME", "")).rstrip("/"),
     }
 
 

@@ -140,7 +140,11 @@ class H1Connection:
     def next_event(self) -> Received | Pause:
         """The next event; NEED_DATA until there is one, PAUSED until `next_cycle`. Raises `RemoteError`."""
         if self.receiving is HEAD:
-            return self._next_request()
+            request = self._request
+            if request is None or self._head is None or not self._buffer.startswith(self._head, self._at):
+                return self._next_request()
+            # The same bytes as last time mean the same request.
+            return self._begin(request, self._at + len(self._head))
         if self.receiving is BODY:
             event, self._at = self._reader.read(self._buffer, self._at)
             if type(event) is EndOfMessage:
@@ -158,19 +162,18 @@ class H1Connection:
 
     def _next_request(self) -> Received | Pause:
         buffer, at = self._buffer, self._at
-        request = self._request
-        if request is not None and self._head is not None and buffer.startswith(self._head, at):
-            # The same bytes as last time mean the same request.
-            self._at = self._scanned = at + len(self._head)
-        else:
-            if buffer[at : at + 2] == b"\r\n":
-                return self._skip_empty_line()
-            end = buffer.find(b"\r\n\r\n", self._scanned)
-            if end < 0:
-                return self._incomplete()
-            request = self._request = self._parse(bytes(buffer), at, end)
-            self._at = self._scanned = end + 4
+        if buffer[at : at + 2] == b"\r\n":
+            return self._skip_empty_line()
+        end = buffer.find(b"\r\n\r\n", self._scanned)
+        if end < 0:
+            return self._incomplete()
+        self._request = request = self._parse(bytes(buffer), at, end)
+        return self._begin(request, end + 4)
+
+    def _begin(self, request: Request, at: int) -> Request:
+        """The head of this request ends at `at`."""
         self.request = request
+        self._at = self._scanned = at
         fields = request.fields
         self.keep_alive = fields.keep_alive
         if fields.has_body:

@@ -114,21 +114,21 @@ class Defaults:
     `clock` gives seconds since the epoch. The Date (RFC 9110 §6.6.1) is rendered once a second.
     """
 
-    __slots__ = ("_clock", "_date", "_lines", "_rendered", "_server")
+    __slots__ = ("_clock", "_date", "_lines", "_second", "_server")
 
     def __init__(self, clock: Callable[[], float], server: bytes = b"monoceros") -> None:
         self._clock = clock
         self._server = b"Server: %b\r\n" % server if server else b""
-        self._rendered = -1
+        self._second = -1
         self._date = self._lines = b""
 
     def lines(self) -> bytes:
         """Server and Date, as they go out."""
-        now = int(self._clock())
-        if now != self._rendered:
-            self._date = b"Date: %b\r\n" % formatdate(now, usegmt=True).encode("ascii")
+        now = self._clock()
+        if not self._second <= now < self._second + 1:
+            self._second = int(now)
+            self._date = b"Date: %b\r\n" % formatdate(self._second, usegmt=True).encode("ascii")
             self._lines = self._server + self._date
-            self._rendered = now
         return self._lines
 
     def lines_beside(self, response: Response) -> bytes:

@@ -203,8 +203,10 @@ class Connection(Transport):
 
     def _input(self, environ: environs.Environ) -> Input | None:
         """Set `wsgi.input`: a file in memory if all content has arrived, else one that waits for it."""
-        content = b"".join(self._body)
-        self._body = []
+        content = b""
+        if self._body:
+            content = b"".join(self._body)
+            self._body = []
         if self.wire.receiving is not BODY:
             environ["wsgi.input"] = BytesIO(content)
             return None
