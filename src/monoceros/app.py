@@ -32,7 +32,7 @@ def load(spec: str) -> Application:
     `BootError`; an exception of the user's own module passes through.
     """
     module_name, _, expression = spec.partition(":")
-    if not module_name:
+    if not module_name or module_name.startswith("."):
         raise AppNotFound(f"{spec!r} names no module: say MODULE:NAME")
     module = _import(module_name)
     application = _evaluate(module, expression or DEFAULT_NAME, spec)
@@ -84,15 +84,14 @@ def _evaluate(module: ModuleType, expression: str, spec: str) -> Any:
 
 def _look_up(module: ModuleType, node: ast.expr, spec: str) -> Any:
     if isinstance(node, ast.Attribute):
-        owner, attribute = _look_up(module, node.value, spec), node.attr
+        owner, attribute, where = _look_up(module, node.value, spec), node.attr, f"{ast.unparse(node.value)!r}"
     elif isinstance(node, ast.Name):
-        owner, attribute = module, node.id
+        owner, attribute, where = module, node.id, f"module {module.__name__!r}"
     else:
         raise AppNotFound(f"{ast.unparse(node)!r} is neither a name nor a call of a factory, in {spec!r}")
     try:
         return getattr(owner, attribute)
     except AttributeError:
-        where = f"module {module.__name__!r}" if owner is module else f"{ast.unparse(node)!r}"
         file = f" ({module.__file__})" if getattr(module, "__file__", None) else ""
         raise AppNotFound(f"no {attribute!r} in {where}{file}") from None
 

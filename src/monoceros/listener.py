@@ -77,7 +77,7 @@ class Listener:
         Raises `OSError`.
         """
         if address.kind == "fd":
-            return cls(address, _listening(socket.socket(fileno=os.dup(address.fd)), backlog), owned=False)
+            return cls(address, _listening(_adopt(address.fd), backlog), owned=False)
         if address.kind == "unix":
             return cls(address, _listening(_bind_unix(address.path), backlog))
         sock = _bind_tcp(address.host, address.port, reuse_port)
@@ -166,6 +166,16 @@ def _listening(sock: socket.socket, backlog: int) -> socket.socket:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setblocking(False)
     return sock
+
+
+def _adopt(inherited: int) -> socket.socket:
+    """A socket on a descriptor that somebody handed to us, which stays open."""
+    fd = os.dup(inherited)
+    try:
+        return socket.socket(fileno=fd)
+    except OSError:
+        os.close(fd)
+        raise
 
 
 def _bind_tcp(host: str, port: int, reuse_port: bool) -> socket.socket:

@@ -23,20 +23,18 @@ class Crew:
 
     def __init__(self, threads: int) -> None:
         self.beats = 0
-        self.on_beat: Job = lambda: None
+        self.threads = threads
         self.lead = Lead(threads, self._beat)
         self.jobs: SimpleQueue[Job | None] = SimpleQueue()
         self.faults: list[str] = []
         self.failed: list[Exception] = []
         self.ended = threading.Semaphore(0)
         self._loop = threading.Lock()
-        self._threads = threads
         lead.start(threads, self.lead, self._live)
         threading.Thread(target=self._first, daemon=True).start()
 
     def _beat(self) -> None:
         self.beats += 1
-        self.on_beat()
 
     def _first(self) -> None:
         self._lead_once()
@@ -70,7 +68,7 @@ class Crew:
     def end(self) -> None:
         """Stop, and see every thread leave."""
         self.jobs.put(None)
-        for _ in range(self._threads):
+        for _ in range(self.threads):
             assert self.ended.acquire(timeout=LONG), "a thread has not come back"
         assert self.faults == []
 
@@ -110,7 +108,6 @@ def fail() -> None:
 @pytest.fixture(params=[2, 3, 8])
 def crew(request: pytest.FixtureRequest) -> Iterator[Crew]:
     crew = Crew(request.param)
-    crew.threads = request.param  # type: ignore[attr-defined]
     yield crew
     crew.end()
 
@@ -161,8 +158,8 @@ def test_a_call_that_blocks_stops_nobody(crew: Crew) -> None:
 
 def test_all_threads_inside_calls(crew: Crew) -> None:
     """The last offer stays until one comes back, which leads at once: also if it was not the last to go."""
-    for back in range(crew.threads):  # type: ignore[attr-defined]
-        inside = [crew.blocked() for _ in range(crew.threads)]  # type: ignore[attr-defined]
+    for back in range(crew.threads):
+        inside = [crew.blocked() for _ in range(crew.threads)]
         waiting = Event()
         crew.jobs.put(waiting.set)
         before = crew.beats
@@ -177,23 +174,20 @@ def test_all_threads_inside_calls(crew: Crew) -> None:
 
 def test_all_come_back_at_once(crew: Crew) -> None:
     for _ in range(20):
-        for go_on in [crew.blocked() for _ in range(crew.threads)]:  # type: ignore[attr-defined]
+        for go_on in [crew.blocked() for _ in range(crew.threads)]:
             go_on.set()
     crew.runs()
 
 
-def test_taken_in_the_very_moment_of_coming_back(crew: Crew) -> None:
-    """The call ends when the sentinel looks, which may take the offer just then."""
-    looked = Event()
-    crew.on_beat = looked.set
-    count = 100
+def test_taken_in_the_very_moment_of_coming_back(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls end around the moment when the sentinel takes the offer: after one to two of its ticks."""
+    monkeypatch.setattr(lead, "SLOW", LONG)  # all are called in place
+    count = 150
     done: SimpleQueue[int] = SimpleQueue()
 
     def job(number: int) -> Job:
         def run() -> None:
-            for _ in range(1 + number % 3):
-                looked.clear()
-                looked.wait(LONG)
+            Event().wait(lead.TICK * (0.75 + number % 15 / 10))
             done.put(number)
 
         return run
@@ -201,16 +195,17 @@ def test_taken_in_the_very_moment_of_coming_back(crew: Crew) -> None:
     for number in range(count):
         crew.jobs.put(job(number))
     assert sorted(done.get(timeout=LONG) for _ in range(count)) == list(range(count))
+    crew.runs()
     assert done.empty()
 
 
 def test_an_exception_passes_through_and_costs_nothing(crew: Crew) -> None:
-    for _ in range(3 * crew.threads):  # type: ignore[attr-defined]
+    for _ in range(3 * crew.threads):
         crew.jobs.put(fail)
     crew.runs()
-    assert len(crew.failed) == 3 * crew.threads  # type: ignore[attr-defined]
+    assert len(crew.failed) == 3 * crew.threads
     # All threads are still there.
-    inside = [crew.blocked() for _ in range(crew.threads)]  # type: ignore[attr-defined]
+    inside = [crew.blocked() for _ in range(crew.threads)]
     for go_on in inside:
         go_on.set()
 
@@ -233,7 +228,7 @@ def test_an_exception_after_the_lead_was_taken(crew: Crew) -> None:
 
 def test_an_exception_of_the_last_thread(crew: Crew) -> None:
     """Nobody is there to take the lead that it loses: it must find it again itself."""
-    inside = [crew.blocked() for _ in range(crew.threads - 1)]  # type: ignore[attr-defined]
+    inside = [crew.blocked() for _ in range(crew.threads - 1)]
     crew.jobs.put(fail)
     crew.runs()
     for go_on in inside:
@@ -241,7 +236,7 @@ def test_an_exception_of_the_last_thread(crew: Crew) -> None:
 
 
 def test_a_stop_while_others_are_inside_calls(crew: Crew) -> None:
-    inside = [crew.blocked() for _ in range(crew.threads - 1)]  # type: ignore[attr-defined]
+    inside = [crew.blocked() for _ in range(crew.threads - 1)]
     crew.jobs.put(None)
     assert crew.ended.acquire(timeout=LONG)
     for go_on in inside:
@@ -251,7 +246,7 @@ def test_a_stop_while_others_are_inside_calls(crew: Crew) -> None:
 
 def test_a_stop_while_the_lead_is_on_offer(crew: Crew) -> None:
     """All are inside, nobody leads; the first to come back finds that it is time to leave."""
-    inside = [crew.blocked() for _ in range(crew.threads)]  # type: ignore[attr-defined]
+    inside = [crew.blocked() for _ in range(crew.threads)]
     crew.jobs.put(None)
     inside[0].set()
     assert crew.ended.acquire(timeout=LONG)
@@ -271,7 +266,7 @@ def test_slow_calls_run_at_once_and_quick_ones_in_place(crew: Crew) -> None:
 
     for _ in range(2):
         wait_for(gets_slow, LONG, "calls to be found slow")
-        inside = [crew.blocked() for _ in range(crew.threads)]  # type: ignore[attr-defined]
+        inside = [crew.blocked() for _ in range(crew.threads)]
         for go_on in inside:
             go_on.set()
         wait_for(gets_quick, LONG, "calls to be found quick again")
@@ -279,7 +274,7 @@ def test_slow_calls_run_at_once_and_quick_ones_in_place(crew: Crew) -> None:
 
 def test_an_exception_of_a_slow_call(crew: Crew) -> None:
     crew.lead.slow = True
-    for _ in range(2 * crew.threads):  # type: ignore[attr-defined]
+    for _ in range(2 * crew.threads):
         crew.jobs.put(fail)
     crew.runs()
 

@@ -255,18 +255,24 @@ class Span:
         raw = buffer[begin:stop]
         if last.overrides and raw == last.raw:  # the root's `raw` is of another kind: not just the span
             return last
+        if len(self.names) == 1:
+            field = self._field(raw, 0, limits)
+            return self._derived(raw, (field,)) if field else None
         lines = raw.split(b"\r\n")
-        if len(lines) != len(self.fields):
+        if len(lines) != len(self.names):
             return None
-        overrides = []
-        for line, before, field in zip(lines, self.names, self.fields, strict=True):
-            match = grammar.field_value.fullmatch(line, len(before)) if line.startswith(before) else None
-            if match is None or len(line) > limits.field_size > 0:
-                return None  # what is wrong with it, if anything, comes out when the block is read as a whole
-            overrides.append(Field(field.name, match[1] or b""))
-        return self._derived(raw, overrides)
+        overrides = [self._field(line, i, limits) for i, line in enumerate(lines)]
+        return None if None in overrides else self._derived(raw, [field for field in overrides if field])
 
-    def _derived(self, raw: bytes, overrides: list[Field]) -> FieldBlock:
+    def _field(self, line: bytes, i: int, limits: Limits) -> Field | None:
+        """What takes the place of the field number `i`; None for what is better read with the whole block."""
+        name = self.names[i]
+        match = grammar.field_value.fullmatch(line, len(name)) if line.startswith(name) else None
+        if match is None or len(line) > limits.field_size > 0:
+            return None
+        return Field(self.fields[i].name, match[1] or b"")
+
+    def _derived(self, raw: bytes, overrides: Sequence[Field]) -> FieldBlock:
         block = FieldBlock.__new__(FieldBlock)
         values = self.root.__dict__.copy()
         values["raw"] = raw

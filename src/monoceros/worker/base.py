@@ -211,7 +211,7 @@ class Worker:
                 answer.status if answer else 0,
                 answer.given if answer else (),
                 sent,
-                time.perf_counter() - connection.began,
+                time.monotonic() - connection.began,
                 environ,
             )
         )
@@ -256,7 +256,7 @@ class Worker:
         faulthandler.enable(file=stream, all_threads=True)
 
     def _tell_what_runs(self) -> None:
-        now = time.perf_counter()
+        now = time.monotonic()
         for connection in self.running():
             if connection.request is not None:
                 error_log.critical("Was serving for %.1f s: %s", now - connection.began, connection.request.line)

@@ -175,7 +175,7 @@ class Connection(Transport):
         worker, request = self.worker, self.request
         assert request is not None
         line, fields = request
-        self.began = time.perf_counter()
+        self.began = time.monotonic()
         exchange = None
         try:
             decision = fields.trust or worker.policy.apply(fields, self.peer[0])
@@ -190,7 +190,7 @@ class Connection(Transport):
         except AppError as error:
             log.error("Error handling request %s %s: %s", line.method, line.target, error)
             self._apologise()
-        except (Exception, SystemExit):
+        except BaseException:  # an application may exit; asyncio.CancelledError and gevent.Timeout are no Exception
             log.exception("Error handling request %s %s", line.method, line.target)
             self._apologise()
         worker.finished(self, request, exchange)

@@ -150,7 +150,10 @@ class Lead:
         return True
 
     def _put_on_offer(self) -> None:
-        self._offer.append(next(self._serial))
+        serial = next(self._serial)
+        if self.slow:
+            self._stale = serial  # it will outlive a tick: who comes back first need not wait to see that
+        self._offer.append(serial)
         if self._asleep:
             self._asleep = False
             self._bell.put(None)

@@ -7,6 +7,7 @@ thread that leads; `lead.py` says how another one takes over if that takes long.
 import logging
 import select
 import socket
+from collections import deque
 from contextlib import suppress
 from typing import Final
 
@@ -68,6 +69,10 @@ class ThreadWorker(Worker):
         self.connections: dict[int, Parked] = {}
         self.lead = lead.Lead(self.settings.threads, self.beat)
         self._next_tick = 0
+        self._tick_due = 0.0  # the same moment in seconds, as `Connection.began` has it
+        # What the kernel has reported and nobody has handled yet. Who leads next goes on with it, so that
+        # who came first is served first.
+        self._events: deque[tuple[int, int]] = deque()
         self._accepted = 0
         self._hurried = False
         self._header_patience = _milliseconds(self.settings.header_timeout)
@@ -93,6 +98,7 @@ class ThreadWorker(Worker):
     def wake(self) -> None:
         """Let the loop see at once that the worker drains; this may be another thread than the leading one."""
         self._next_tick = 0
+        self._tick_due = 0.0
         self.signals.nudge()
 
     def running(self) -> list[Connection]:
@@ -112,13 +118,17 @@ class ThreadWorker(Worker):
 
     def _loop(self) -> bool:
         """Lead. True when the worker is drained, False when the lead has gone to another thread."""
-        poll, connections = self.epoll.poll, self.connections
+        events, connections = self._events, self.connections
         while True:
-            for fd, _ in poll(self._pause(), BATCH):
-                connection = connections.get(fd)
+            if not events:
+                events.extend(self.epoll.poll(self._pause(), BATCH))
+            while events:
+                connection = connections.get(fd := events.popleft()[0])
                 if connection is not None:
                     if not self._on_readable(connection):
                         return False
+                    if connection.began > self._tick_due:
+                        break
                 elif not self.acceptor.on_readable(fd) and fd == self.signals.fileno():
                     self.on_signals()
             now = clock()
@@ -137,7 +147,9 @@ class ThreadWorker(Worker):
         """Once a second, more often while draining: late clients, and what every worker does."""
         if self.draining:
             self._hurry()
+        self.on_signals()  # while one slow request follows another, the selector is not asked
         self._next_tick = now + _milliseconds(DRAIN_TICK if self.draining else TICK)
+        self._tick_due = self._next_tick / 1000
         patience = _milliseconds(LAST_CALL) if self.draining else self._idle_patience
         for connection in list(self.connections.values()):
             if connection.deadline == UNSET:

@@ -65,6 +65,8 @@ class Transport:
                     self._advance(piece[sent:] if sent < len(piece) else None)
             except BlockingIOError:
                 return False
+            except PeerGone:  # an OSError, too, that says what is wrong already
+                raise
             except OSError as error:
                 raise PeerGone(f"cannot send: {error.strerror}") from error
         return True
