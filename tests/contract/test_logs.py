@@ -212,9 +212,7 @@ def test_the_environ_tells_threads(server: Server, kind: str) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
-def test_the_validator_of_the_standard_library_has_no_complaint(
-    start: Callable[..., Server], valid: Server, method: str, version: str
-) -> None:
+def test_the_validator_of_the_standard_library_has_no_complaint(valid: Server, method: str, version: str) -> None:
     since = len(valid.stderr)
     body = os.urandom(10).hex() if method == "POST" else ""
     with client(valid) as connection:
@@ -227,4 +225,6 @@ def test_the_validator_of_the_standard_library_has_no_complaint(
 
 @pytest.fixture(scope="package")
 def valid(start: Callable[..., Server]) -> Server:
-    return start("valid:app")
+    server = start("valid:app")
+    server.expect("Booting worker")
+    return server

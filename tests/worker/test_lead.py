@@ -289,14 +289,13 @@ def test_the_sentinel_rests_and_is_woken(crew: Crew) -> None:
         assert crew.beats > before
 
 
-def test_a_stop_ends_the_sentinel() -> None:
+@pytest.mark.parametrize("asleep", [False, True])
+def test_a_stop_ends_the_sentinel(asleep: bool) -> None:
     several = Lead(2)
-    for rest in (False, True):
-        sentinel = threading.Thread(target=several.watch, daemon=True)
-        sentinel.start()
-        if rest:
-            wait_for(lambda: several._asleep, LONG)
-        several.stop()
-        sentinel.join(LONG)
-        assert not sentinel.is_alive()
-        several = Lead(2)
+    sentinel = threading.Thread(target=several.watch, daemon=True)
+    sentinel.start()
+    if asleep:
+        wait_for(lambda: several._asleep, LONG)
+    several.stop()
+    sentinel.join(LONG)
+    assert not sentinel.is_alive()

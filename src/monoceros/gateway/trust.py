@@ -45,7 +45,7 @@ class Policy:
         script_name = b""
         dropped: frozenset[bytes] = frozenset()
         if fields.underscores:
-            dropped = self._without_underscores(fields, trusted)
+            dropped = self._dropped(fields, trusted)
             if trusted and b"script_name" not in dropped:
                 script_name = next((value for name, value in fields if name == b"script_name"), b"")
                 dropped |= {b"script_name"}
@@ -65,16 +65,20 @@ class Policy:
                 found = scheme
         return found or self._scheme
 
-    def _without_underscores(self, fields: FieldBlock, trusted: bool) -> frozenset[bytes]:
-        """`X_Forwarded_For` and `X-Forwarded-For` become one key of the environ, so the former is not let in."""
+    def _dropped(self, fields: FieldBlock, trusted: bool) -> frozenset[bytes]:
+        """`X_Forwarded_For` and `X-Forwarded-For` become one key of the environ, so the former is not let in.
+
+        Where a proxy is trusted to send the former, the latter is not: a client may have sent it.
+        """
         names = {name for name, _ in fields if b"_" in name}
-        if trusted:
-            names = {name for name in names if not self._forwards(name)}
-        if self._header_map == "dangerous":
-            return frozenset()
-        if names and self._header_map == "refuse":
-            raise RemoteError(f"header name with an underscore: {min(names)[:40].decode('ascii')!r}")
-        return frozenset(names)
+        proxys = {name for name in names if trusted and self._forwards(name)}
+        dropped = {name.replace(b"_", b"-") for name in proxys}
+        strangers = names - proxys
+        if strangers and self._header_map == "refuse":
+            raise RemoteError(f"header name with an underscore: {min(strangers)[:40].decode('ascii')!r}")
+        if self._header_map == "drop":
+            dropped |= strangers
+        return frozenset(dropped)
 
     def _forwards(self, name: bytes) -> bool:
         return b"*" in self._forwarders or name.upper() in self._forwarders

@@ -29,6 +29,10 @@ RESTLESS: Final = 40
 SLOW: Final = 0.0005
 QUICK: Final = 0.0002
 WEIGHT: Final = 0.1
+# As long as calls do not wait, one in eight is timed (serials that have none of these bits). After one that
+# waited, or lost the lead, so many are.
+SAMPLE: Final = 7
+CAREFUL: Final = 32
 
 
 class Lead:
@@ -48,7 +52,7 @@ class Lead:
         self._stale = 0  # the serial of an offer that has outlived a tick
         self._asleep = False
         self._stopped = False
-        self._wall = 0.0
+        self._careful = 0  # so many calls to come are timed, each of them
         self._wait = 0.0
         self.slow = False
 
@@ -63,14 +67,22 @@ class Lead:
         if self.slow and self._give():
             self._timed(work)
             return False
-        self._put_on_offer()
+        serial = self._put_on_offer()
         try:
-            self._timed(work)
+            if self._careful or not serial & SAMPLE:
+                self._timed(work)
+            else:
+                work()
         except BaseException:
             if self._pop(self._offer):
                 self._give_or_offer()
             raise
-        return self._pop(self._offer)
+        try:
+            self._offer.pop()
+        except IndexError:
+            self._careful = CAREFUL
+            return False
+        return True
 
     def spare(self) -> bool:
         """Wait, without a request, until this thread leads. False when it is to end instead."""
@@ -107,19 +119,16 @@ class Lead:
             self._wake.put(False)
 
     def _timed(self, work: Callable[[], None]) -> None:
-        """Run `work`, and judge by what it took whether the next call should keep the lead."""
-        if self._wall < QUICK and not self.slow:
-            # Calls are short: a look at the wall clock will do.
-            begun = time.perf_counter()
-            work()
-            self._wall += (time.perf_counter() - begun - self._wall) * WEIGHT
-            return
+        """Run `work`, and judge by how long it waited whether the next calls should keep the lead."""
         begun, computed = time.perf_counter(), time.thread_time()
         work()
-        took, computed = time.perf_counter() - begun, time.thread_time() - computed
-        self._wall += (took - self._wall) * WEIGHT
-        self._wait += (took - computed - self._wait) * WEIGHT
+        waited = time.perf_counter() - begun - (time.thread_time() - computed)
+        self._wait += (waited - self._wait) * WEIGHT
         self.slow = self._wait > (QUICK if self.slow else SLOW)
+        if self._wait > QUICK:
+            self._careful = CAREFUL
+        elif self._careful:
+            self._careful -= 1
 
     def _on_offer(self) -> int:
         try:
@@ -149,7 +158,8 @@ class Lead:
         self._wake.put(True)
         return True
 
-    def _put_on_offer(self) -> None:
+    def _put_on_offer(self) -> int:
+        """Offer the lead. Returns the serial of the offer."""
         serial = next(self._serial)
         if self.slow:
             self._stale = serial  # it will outlive a tick: who comes back first need not wait to see that
@@ -157,6 +167,7 @@ class Lead:
         if self._asleep:
             self._asleep = False
             self._bell.put(None)
+        return serial
 
     def _give_or_offer(self) -> None:
         """Hand on the lead that this thread has and does not keep: to a spare now, or to the next there is."""
