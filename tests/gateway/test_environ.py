@@ -49,6 +49,7 @@ class Client:
         assert isinstance(request, Request), request
         decision = request.fields.trust or self.policy.apply(request.fields, self.peer[0])
         environ = environs.build(self.connection, request, decision)
+        environ.pop("wsgi.input", None)  # each request has its own
         assert self.wire.next_event() is END
         self.wire.respond(EMPTY, b"")
         assert self.wire.next_cycle()

@@ -1,6 +1,7 @@
 """Request to environ (PEP 3333). The only place where a field's name becomes a key."""
 
 import os
+from io import BytesIO
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -61,7 +62,7 @@ def connection_part(server: Environ, address: tuple[str, int | None], peer: tupl
 
 
 def build(connection: Environ, request: Request, decision: Decision) -> Environ:
-    """The environ of one request, but for `wsgi.input` and what else lives as long as the request."""
+    """The environ of one request, with an empty `wsgi.input`."""
     line, fields = request
     root = fields.root
     template = root.environ
@@ -72,6 +73,7 @@ def build(connection: Environ, request: Request, decision: Decision) -> Environ:
         key, text = field.environ or _key_and_text(field)
         environ[key] = text
     environ.update(line.environ or _from_line(line))
+    environ["wsgi.input"] = BytesIO()
     if environ["SCRIPT_NAME"]:
         _take_off_prefix(environ)
     return environ

@@ -123,7 +123,11 @@ class Exchange:
                 exc_info = None  # PEP 3333: no reference cycle through the traceback
         elif self.response is not None:
             raise AppError("start_response was called a second time without exc_info")
-        self.response = head(status, headers)
+        key = status, tuple(headers)
+        try:
+            self.response = _heads[key]
+        except (KeyError, TypeError):
+            self.response = head(*key)
         return self.write
 
     def write(self, chunk: bytes) -> None:
@@ -181,10 +185,12 @@ class Exchange:
         """The only chunk there is: its length need not be told by the application (PEP 3333)."""
         response = self.response
         size = len(chunk)
-        if type(chunk) is not bytes or response is None or self.started or self._input is not None:
+        if type(chunk) is not bytes or response is None or self.started:
             self.write(chunk)
             self._finish()
             return
+        if self._input is not None:
+            self._ready()  # a fault of the client's goes before the answer
         if response.length is None:
             self.response = response = self._with_length(response, size)
         elif response.length != size:
@@ -259,14 +265,9 @@ _heads: dict[tuple[str, tuple[tuple[str, str], ...]], Response] = {}
 
 
 def head(status: str, headers: Headers) -> Response:
-    """The response that an application means by these. Raises `AppError`."""
+    """The response that an application means by these, kept for the next time. Raises `AppError`."""
     key = status, tuple(headers)
-    try:
-        return _heads[key]
-    except KeyError:
-        response = _build(*key)
-    except TypeError:
-        return _build(*key)  # something in it cannot be hashed; what it is will be said there
+    response = _build(*key)
     if len(response.raw) <= CACHED_SIZE and not any(name.lower() == "set-cookie" for name, _ in key[1]):
         if len(_heads) >= CACHED_HEADS:
             _heads.clear()

@@ -77,6 +77,7 @@ KEEP_OLD: Final = b"Connection: keep-alive\r\n\r\n"
 class H1Connection:
     """The state of one connection. Not to be used by two threads at once.
 
+    `has_begun` says that some bytes of a request are here, or of the next one once `next_cycle` was called.
     `keep_alive` says whether the connection may go on after this exchange; a driver that wants to close
     sets `closing`, and the next head will say so.
     """
@@ -95,6 +96,7 @@ class H1Connection:
         "_scanned",
         "_skipped",
         "closing",
+        "has_begun",
         "keep_alive",
         "receiving",
         "request",
@@ -121,9 +123,11 @@ class H1Connection:
         self.request: Request | None = None
         self.keep_alive = True
         self.closing = False
+        self.has_begun = False
 
     def receive_data(self, data: bytes) -> None:
         """Take bytes from the peer; b"" says that it will send no more."""
+        self.has_begun = True
         if not data:
             self._eof = True
         elif self._at == len(self._buffer):
@@ -319,16 +323,12 @@ class H1Connection:
         self.request = None
         self._skipped = self._continued = False
         self._scanned = self._at
+        self.has_begun = self._at < len(self._buffer)
         return True
 
     def forget(self) -> None:
         """Let go of what was kept for the next request: there is none."""
         self._fields = self._head = self._request = self.request = None
-
-    @property
-    def has_begun(self) -> bool:
-        """Bytes are here that no event has told of."""
-        return self._at < len(self._buffer)
 
     def leftover(self) -> bytes:
         """What was received but not parsed: what a successor starts with."""

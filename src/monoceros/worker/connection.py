@@ -180,7 +180,8 @@ class Connection(Transport):
         try:
             decision = fields.trust or worker.policy.apply(fields, self.peer[0])
             environ = environs.build(self._environ, request, decision)
-            exchange = Exchange(worker.app, environ, self, self._input(environ), worker.settings.sendfile)
+            input = self._input(environ) if fields.has_body else None
+            exchange = Exchange(worker.app, environ, self, input, worker.settings.sendfile)
             exchange.run()
         except PeerGone as error:
             log.debug("Ignored premature client disconnection. %s: %s", self, error)
@@ -198,15 +199,13 @@ class Connection(Transport):
             self.request = None
             return not self.unsent
         self.alive = False
-        self.wary |= self.wire.receiving is BODY or self.wire.has_begun
+        self.wary |= self.wire.receiving is BODY or bool(self.wire.leftover())
         return False
 
     def _input(self, environ: environs.Environ) -> Input | None:
-        """Set `wsgi.input`: a file in memory if all content has arrived, else one that waits for it."""
-        content = b""
-        if self._body:
-            content = b"".join(self._body)
-            self._body = []
+        """Set `wsgi.input` for a request with content: a file in memory if all content has arrived, else one that waits for it."""
+        content = b"".join(self._body)
+        self._body = []
         if self.wire.receiving is not BODY:
             environ["wsgi.input"] = BytesIO(content)
             return None

@@ -75,6 +75,7 @@ class ThreadWorker(Worker):
         self._events: deque[tuple[int, int]] = deque()
         self._accepted = 0
         self._hurried = False
+        self._alone = self.settings.threads == 1
         self._header_patience = _milliseconds(self.settings.header_timeout)
         self._idle_patience = _milliseconds(self.settings.keepalive)
 
@@ -230,7 +231,11 @@ class ThreadWorker(Worker):
         """Parked to running, and back. False if this thread leads no more."""
         connection.running = True
         try:
-            leading = self.lead.call(connection.serve)
+            if self._alone:
+                connection.serve()
+                leading = True
+            else:
+                leading = self.lead.call(connection.serve)
         except Exception:
             log.exception("This is an error of the server; it costs one connection: %s", connection)
             connection.alive = leading = False

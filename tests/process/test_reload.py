@@ -1,0 +1,156 @@
+"""HUP: new code and settings, or the old ones go on."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from process.apps import APP, make_gate, open_gate
+from process.load import Client, Load
+from server import Server, free_port, wait_for
+
+Serve = Callable[..., Server]
+
+VERSION = """
+import os
+
+def app(environ, start_response):
+    body = f"{{os.getpid()}} version {version}".encode()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+"""
+
+
+def code(version: int) -> str:
+    return VERSION.format(version=version)
+
+
+def version(server: Server) -> str:
+    return server.get("/").text.partition(" ")[2]
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("threads", ["1", "4"])
+def test_new_code_and_no_request_is_lost(serve: Serve, threads: str) -> None:
+    server = serve("-w", "2", "app:app", "--threads", threads, files={"app.py": code(1)}).ready()
+    server.expect("Booting worker", times=2)
+    old = set(server.workers())
+    with Load(server, 8) as load:
+        load.more(100)
+        (server.directory / "app.py").write_text(code(2))
+        server.signal(signal.SIGHUP)
+        server.expect("Hang up: Master")
+        server.expect("Worker exiting", times=2, seconds=20)
+        load.more(100)
+        assert version(server) == "version 2"
+    assert load.errors == []
+    assert load.refused == 0
+    assert old.isdisjoint(server.workers())
+    assert server.stderr.count("Booting worker") == 4
+
+
+def test_again_and_again(serve: Serve) -> None:
+    server = serve("-w", "2", "app:app", files={"app.py": code(1)}).ready()
+    with Load(server, 4) as load:
+        for times in range(1, 6):
+            server.signal(signal.SIGHUP)
+            server.expect("Hang up: Master", times=times)
+            load.more(20)
+        wait_for(lambda: len(server.workers()) == 2)
+        load.more(20)
+    assert load.errors == []
+    assert load.refused == 0
+
+
+def test_code_that_does_not_work(serve: Serve) -> None:
+    server = serve("-w", "2", "app:app", files={"app.py": code(1)}).ready()
+    server.expect("Booting worker", times=2)
+    old = server.workers()
+    (server.directory / "app.py").write_text("1 / 0")
+    server.signal(signal.SIGHUP)
+    server.expect("ZeroDivisionError")
+    server.expect(r"worker=3 gen=2 pid=\d+ could not boot, next try in 1 s")
+    assert set(old) <= set(server.workers())
+    assert version(server) == "version 1"
+    (server.directory / "app.py").write_text(code(3))
+    server.signal(signal.SIGHUP)
+    wait_for(lambda: set(old).isdisjoint(server.workers()))
+    assert version(server) == "version 3"
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ("workers = 'many'", "workers = 'many'"),
+        ("1 / 0", "ZeroDivisionError"),
+        ("bind = ['127.0.0.1:{port}', 'unix:/nowhere/sock']", "/nowhere/sock"),
+        ("bind = ['127.0.0.1:{port}', '127.0.0.1:{taken}']", "Address already in use"),
+        ("chdir = '/nowhere'", "chdir = '/nowhere'"),
+        ("errorlog = '/nowhere/log'", "/nowhere/log"),
+    ],
+)
+def test_settings_that_do_not_work(serve: Serve, config: str, said: str) -> None:
+    files = {"app.py": code(1), "conf.py": "workers = 2\nbind = '127.0.0.1:{port}'\n"}
+    server = serve("-c", "conf.py", "app:app", bind=None, files=files).ready()
+    other = serve("app:app").ready()
+    server.expect("Booting worker", times=2)
+    old = server.workers()
+    text = config.replace("{port}", str(server.port)).replace("{taken}", str(other.port))
+    (server.directory / "conf.py").write_text(text)
+    server.signal(signal.SIGHUP)
+    server.expect(f"Reload refused, generation 1 serves on: .*{said}")
+    assert version(server) == "version 1"
+    assert server.workers() == old
+    # And it can still be mended.
+    (server.directory / "conf.py").write_text(f"workers = 1\nbind = '127.0.0.1:{server.port}'\n")
+    server.signal(signal.SIGHUP)
+    wait_for(lambda: set(old).isdisjoint(server.workers()) and len(server.workers()) == 1)
+    assert version(server) == "version 1"
+
+
+def test_another_number_of_workers(serve: Serve) -> None:
+    files = {"app.py": code(1), "conf.py": "workers = 1"}
+    server = serve("-c", "conf.py", "app:app", files=files).ready()
+    for number in (3, 1, 2):
+        (server.directory / "conf.py").write_text(f"workers = {number}")
+        old = server.workers()
+        server.signal(signal.SIGHUP)
+        wait_for(lambda old=old, number=number: set(old).isdisjoint(found := server.workers()) and len(found) == number)
+
+
+def test_another_address(serve: Serve) -> None:
+    files = {"app.py": code(1), "conf.py": "bind = '127.0.0.1:{port}'"}
+    server = serve("-c", "conf.py", "app:app", bind=None, files=files).ready()
+    before, server.port = server.port, free_port()
+    (server.directory / "conf.py").write_text(f"bind = ['127.0.0.1:{server.port}']")
+    server.signal(signal.SIGHUP)
+    server.ready()
+    server.expect("Worker exiting", seconds=20)
+    assert version(server) == "version 1"
+    server.port = before
+    wait_for(lambda: _refused(server))
+
+
+def _refused(server: Server) -> bool:
+    try:
+        server.connect().close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_a_request_that_runs_is_finished_by_the_old_code(serve: Serve) -> None:
+    server = serve("-w", "1", "app:app", files={"app.py": APP}).ready()
+    make_gate(server)
+    with Client(server) as client:
+        client.ask("/gate")
+        server.expect("at the gate")
+        (old,) = server.workers()
+        (server.directory / "app.py").write_text(code(2))
+        server.signal(signal.SIGHUP)
+        wait_for(lambda: "version 2" in server.get("/").text)
+        open_gate(server)
+        assert client.answer() == (200, str(old))
+    server.expect(rf"Worker exiting \(pid: {old}\)")
