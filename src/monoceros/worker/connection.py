@@ -203,7 +203,7 @@ class Connection(Transport):
         return False
 
     def _input(self, environ: environs.Environ) -> Input | None:
-        """Set `wsgi.input` for a request with content: a file in memory if all content has arrived, else one that waits for it."""
+        """Set `wsgi.input`: a file in memory if all content has arrived, else one that waits for the rest."""
         content = b"".join(self._body)
         self._body = []
         if self.wire.receiving is not BODY:
