@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable
@@ -201,6 +202,22 @@ def test_the_environ_names_both_ends(server: Server) -> None:
     }.items():
         assert f'"{key}": "{value}"' in answer.text
     assert "X_DROP" not in answer.text
+
+
+def test_over_a_unix_socket(start: Callable[..., Server]) -> None:
+    server = start("pages:app", "--access-logfile", "access.log", bind="unix:app.sock")
+    with client(server) as connection:
+        answer = connection.ask(
+            b"GET /environ HTTP/1.1\r\nHost: example.com\r\nX-Forwarded-Proto: https\r\nCookie: a\r\nCookie: b\r\n\r\n"
+        )
+        assert connection.stays()
+    environ = json.loads(answer.body)
+    assert environ["REMOTE_ADDR"] == ""
+    assert "REMOTE_PORT" not in environ
+    assert (environ["SERVER_NAME"], environ["SERVER_PORT"]) == ("example.com", "443")
+    assert environ["wsgi.url_scheme"] == "https", "who can open the socket is trusted"
+    assert environ["HTTP_COOKIE"] == "a; b"
+    logged(server, rf' - - {MOMENT} "GET /environ HTTP/1\.1" 200 \d+ "-" "-"')
 
 
 def test_the_environ_tells_threads(server: Server, kind: str) -> None:

@@ -57,7 +57,7 @@ def do(file: Any, operation: tuple[Any, ...]) -> Any:
 
 @given(content, st.lists(st.integers(0, 60), max_size=6), st.integers(0, 6), operations)
 @example(b"a\nb", [1], 0, [("readline",), ("readline", 0), ("readline", -1), ("read", None)])
-@example(b"a\n" * 10, [3], 1, [("readlines", 3), ("readlines", 0), ("readlines",)])
+@example(b"a\n" * 10, [3], 1, [("readlines", 4), ("readlines", 3), ("readlines", 0), ("readlines",)])
 def test_it_reads_like_a_file_in_memory(data: bytes, cuts: list[int], begun: int, ops: list[tuple[Any, ...]]) -> None:
     file = io.BytesIO(data)
     input = Input(data[:begun], arriving(pieces_of(data[begun:], cuts)))

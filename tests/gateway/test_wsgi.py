@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
 import gc
+import gzip
 import io
 import logging
+import lzma
 import os
 import sys
+import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -805,6 +809,23 @@ def test_a_pipe_is_read_to_its_end() -> None:
     seen = play(wrapped(os.fdopen(out, "rb")))
     assert not by_kernel(seen)
     assert seen.answer.body == b"through a pipe"
+
+
+@pytest.mark.parametrize("opener", [gzip.open, bz2.open, lzma.open])
+def test_a_compressed_file_is_sent_as_it_reads(opener: Callable[..., Any], tmp_path: Path) -> None:
+    with opener(tmp_path / "file", "wb") as file:
+        file.write(b"plain text " * 100)
+    seen = play(wrapped(opener(tmp_path / "file", "rb")))
+    assert seen.answer.body == b"plain text " * 100
+
+
+def test_a_temporary_file_is_sent_by_the_kernel() -> None:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(b"written and read again")
+        file.seek(8)
+        seen = play(wrapped(file))
+    assert by_kernel(seen)
+    assert seen.answer.body == b"and read again"
 
 
 def test_an_empty_file(tmp_path: Path) -> None:

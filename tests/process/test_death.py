@@ -144,7 +144,7 @@ os.fork = fork_if_there_is_room
 
 def test_no_room_for_another_process(serve: Serve) -> None:
     server = serve("-w", "2", "-c", "conf.py", "app:app", files={**FILES, "conf.py": FORK}).ready()
-    server.expect("Booting worker", times=2)
+    wait_for(lambda: _ready(server, 2))
     (server.directory / "full").touch()
     server.signal(signal.SIGKILL, server.workers()[0])
     server.expect("Cannot fork: Resource temporarily unavailable, next try in 1 s")

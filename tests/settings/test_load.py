@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 import pytest
 
-from monoceros.settings import Settings, SettingsError
+from monoceros.settings import Settings, SettingsError, absent
 from monoceros.settings.cpus import available_cpus
 from monoceros.settings.load import changes, load
 from monoceros.settings.table import ROWS, VARIABLE, Row
@@ -188,10 +188,9 @@ control_socket control_socket_mode control_socket_disable
 
 
 def test_settings_of_gunicorn_that_are_not_served_do_no_harm(loads: Load) -> None:
-    settings = loads(
-        conf="\n".join([*(f"{name} = 1" for name in ELSEWHERE.split()), "def post_fork(server, worker): ..."])
-    )
-    assert settings.notes == ()
+    harmless = set(ELSEWHERE.split()) - absent.REFUSED - absent.IGNORED
+    assert "worker_tmp_dir" in harmless
+    assert loads(conf="\n".join(f"{name} = 1" for name in harmless)).notes == ()
 
 
 def test_which_config_file(loads: Load, tmp_path: Path) -> None:
@@ -402,3 +401,21 @@ def test_loading_imports_no_more_than_it_needs() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("line", ["certfile = 'server.pem'", "user = 'www-data'", "umask = 0o27"])
+def test_a_protection_that_is_not_there_is_refused(tmp_path: Path, line: str) -> None:
+    (tmp_path / "gunicorn.conf.py").write_text(f"workers = 2\n{line}\n")
+    with pytest.raises(SettingsError, match=r"\(gunicorn\.conf\.py:2\): this version does not have this setting"):
+        load([], {}, str(tmp_path))
+
+
+def test_a_missing_feature_is_noted(tmp_path: Path) -> None:
+    (tmp_path / "gunicorn.conf.py").write_text("def post_fork(server, worker):\n    pass\n\nreload = True\n")
+    notes = load([], {}, str(tmp_path)).notes
+    assert [note.split(":")[0] for note in notes] == ["post_fork (gunicorn.conf.py", "reload (gunicorn.conf.py"]
+
+
+def test_a_missing_feature_that_is_not_wanted_is_not_mentioned(tmp_path: Path) -> None:
+    (tmp_path / "gunicorn.conf.py").write_text("import syslog\ncertfile = None\ndaemon = False\nuser = ''\n")
+    assert load([], {}, str(tmp_path)).notes == ()

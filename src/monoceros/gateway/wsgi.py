@@ -1,5 +1,6 @@
 """One WSGI exchange (PEP 3333): the call, `start_response`, iteration, `close`. Events go to a sink."""
 
+import io
 import logging
 import os
 import stat
@@ -228,9 +229,12 @@ class Exchange:
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
         """Let the kernel send the file. False if it is no regular file, or there is nothing to send of it."""
+        file = wrapper.filelike
+        if isinstance(file, io.BufferedIOBase) and not isinstance(file, (io.BufferedReader, io.BufferedRandom)):
+            return False  # as gzip's: its descriptor leads to other bytes than it gives
         try:
-            fd = wrapper.filelike.fileno()
-            offset = wrapper.filelike.tell()
+            fd = file.fileno()
+            offset = file.tell()
             status = os.fstat(fd)
         except (AttributeError, OSError, ValueError):
             return False

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType, ModuleType
 from typing import Any, Final, NamedTuple
 
-from monoceros.settings import aliases, pyfile, render
+from monoceros.settings import absent, aliases, pyfile, render
 from monoceros.settings.place import here
 from monoceros.settings.table import DEFAULTS_FROM_ENVIRONMENT, FILE, ROWS, VARIABLE, Settings, SettingsError
 
@@ -149,7 +149,9 @@ def _from_file(file: pyfile.ConfigFile, notes: list[str]) -> Iterator[Given]:
     """The settings among the names of a config file. Unknown names are its own; likely slips get a note."""
     settings = {name for name, row in ROWS.items() if FILE in row.sources}
     for name, value in file.names.items():
-        if name not in settings:
+        if name in absent.REFUSED | absent.IGNORED:
+            _tell_absent(name, value, file.origin(name), notes)
+        elif name not in settings:
             meant = None if isinstance(value, ModuleType) or callable(value) else _meant(name, file.names)
             if meant:
                 notes.append(f"{name} ({file.origin(name)}) is not a setting, did you mean {meant}?")
@@ -157,6 +159,15 @@ def _from_file(file: pyfile.ConfigFile, notes: list[str]) -> Iterator[Given]:
             notes.append(f"{name} ({file.origin(name)}) is a module there, not taken as the setting")
         else:
             yield Given(name, value, file.origin(name))
+
+
+def _tell_absent(name: str, value: object, origin: str, notes: list[str]) -> None:
+    """Refuse or note a setting of Gunicorn's that is not there, unless what it says is what happens anyway."""
+    if value in absent.NEUTRAL or isinstance(value, ModuleType):
+        return
+    if name in absent.REFUSED:
+        raise SettingsError(f"{name} ({origin}): this version does not have this setting, and would serve without it")
+    notes.append(f"{name} ({origin}) has no effect: this version does not have this setting")
 
 
 def _meant(name: str, names: Mapping[str, object]) -> str | None:

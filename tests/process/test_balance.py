@@ -1,0 +1,95 @@
+"""Workers share the work: nobody gets the lion's share of kept-alive connections, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from process.apps import FILES
+from process.load import Client, Load
+from server import Server, wait_for
+
+Serve = Callable[..., Server]
+
+CLIENTS = 64
+WORKERS = 4
+AT_MOST = 1.5  # times the mean
+
+
+def start(serve: Serve, *args: str) -> Server:
+    server = serve("-w", str(WORKERS), "app:app", *args, files=FILES).ready()
+    server.expect("Booting worker", times=WORKERS)
+    wait_for(lambda: _answering(server) == WORKERS, seconds=20, what="all workers to serve")
+    return server
+
+
+def _answering(server: Server) -> int:
+    clients = [Client(server) for _ in range(16)]
+    try:
+        return len({client.ask().answer()[1] for client in clients})
+    finally:
+        for client in clients:
+            client.sock.close()
+
+
+def imbalance(shares: Counter[int], workers: int = WORKERS) -> float:
+    return max(shares.values()) * workers / sum(shares.values())
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("args", [["--threads", "1"], ["--threads", "4"]], ids=["sync", "gthread"])
+def test_connections_and_requests_are_spread(serve: Serve, args: list[str]) -> None:
+    server = start(serve, *args)
+    with Load(server, CLIENTS) as load:
+        load.more(5000, seconds=60)
+    assert load.errors == []
+    assert sum(load.connections.values()) == CLIENTS
+    assert imbalance(load.connections) <= AT_MOST, load.connections
+    assert imbalance(load.answers) <= AT_MOST, load.answers
+
+
+def test_while_workers_come_and_go(serve: Serve) -> None:
+    server = start(serve)
+    with Load(server, CLIENTS) as load:
+        for round in range(1, 4):
+            load.more(500, seconds=60)
+            server.signal(signal.SIGTTIN)
+            server.expect("Handling signal: ttin", times=round)
+            server.expect("Booting worker", times=WORKERS + round)
+            load.more(500, seconds=60)
+            server.signal(signal.SIGTTOU)
+            server.expect("Worker exiting", times=round, seconds=20)
+        load.more(500, seconds=60)
+        server.expect("Worker exiting", times=3, seconds=20)
+    assert load.errors == []
+    assert load.refused == 0
+
+
+def test_spread_again_afterwards(serve: Serve) -> None:
+    """New connections go to those that have fewest."""
+    server = start(serve)
+    for number in range(1, 3):
+        server.signal(signal.SIGTTIN)
+        server.expect("Booting worker", times=WORKERS + number)
+    wait_for(lambda: _answering(server) == WORKERS + 2, seconds=20)
+    server.signal(signal.SIGTTOU)
+    server.expect("Worker exiting", seconds=20)
+    with Load(server, CLIENTS) as load:
+        load.more(3000, seconds=60)
+    assert load.errors == []
+    assert len(load.connections) == WORKERS + 1
+    assert imbalance(load.connections, WORKERS + 1) <= AT_MOST, load.connections
+
+
+def test_a_stop_in_the_middle_loses_nothing(serve: Serve) -> None:
+    server = start(serve)
+    with Load(server, CLIENTS) as load:
+        load.more(2000, seconds=60)
+        assert server.stop() == 0
+        load.join()
+    assert load.errors == []
+    assert load.refused == CLIENTS
+    assert "ERROR" not in server.stderr

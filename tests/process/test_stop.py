@@ -1,0 +1,275 @@
+"""A graceful stop: who had connected before it is served, nobody is reset, and it does not take for ever."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from signal import SIGTERM
+
+import pytest
+
+from process.apps import FILES, make_gate, open_gate
+from process.load import Client, Load
+from server import Server
+
+Serve = Callable[..., Server]
+
+THREADS = pytest.mark.parametrize("threads", ["1", "4"], ids=["sync", "gthread"])
+
+
+@pytest.fixture
+def clients() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def busy(serve: Serve, clients: ExitStack, *args: str, threads: str = "1") -> tuple[Server, Client]:
+    """A server of one worker, and a client whose request waits at the gate."""
+    server = serve("app:app", "--threads", threads, *args, files=FILES).ready()
+    make_gate(server)
+    client = clients.enter_context(Client(server))
+    client.ask("/gate")
+    server.expect("at the gate")
+    return server, client
+
+
+def term(server: Server) -> None:
+    server.signal(SIGTERM)
+    server.expect("Handling signal: term")
+
+
+@pytest.mark.smoke
+@THREADS
+def test_a_request_that_runs_is_finished(serve: Serve, clients: ExitStack, threads: str) -> None:
+    server, client = busy(serve, clients, threads=threads)
+    term(server)
+    open_gate(server)
+    assert client.answer()[0] == 200
+    assert client.ended()
+    assert server.wait() == 0
+
+
+@THREADS
+def test_bytes_sent_on_kept_alive_connections_are_answered(serve: Serve, clients: ExitStack, threads: str) -> None:
+    """The only thread, or all of them, are busy when they come and when the stop does."""
+    server = serve("app:app", "--threads", threads, files=FILES).ready()
+    make_gate(server)
+    kept = [clients.enter_context(Client(server)) for _ in range(10)]
+    for client in kept:
+        assert client.ask().answer()[0] == 200
+    at_gate = [clients.enter_context(Client(server)) for _ in range(int(threads))]
+    for number, client in enumerate(at_gate, 1):
+        client.ask("/gate")
+        server.expect("at the gate", times=number)
+    for client in kept:
+        client.ask("/")
+    term(server)
+    open_gate(server)
+    for client in at_gate + kept:
+        assert client.answer()[0] == 200
+        assert client.ended()
+    assert server.wait() == 0
+
+
+def test_many_of_them_take_longer_than_the_last_call(serve: Serve, clients: ExitStack) -> None:
+    """More than the selector tells of at once, and slow: none is taken for idle while its request waits."""
+    server = serve("app:app", files=FILES).ready()
+    make_gate(server)
+    kept = [clients.enter_context(Client(server)) for _ in range(150)]
+    for client in kept:
+        assert client.ask().answer()[0] == 200
+    with Client(server) as first:
+        first.ask("/gate")
+        server.expect("at the gate")
+        for client in kept:
+            client.ask("/work?0.02")
+        term(server)
+        open_gate(server)
+        assert first.answer()[0] == 200
+    for client in kept:
+        assert client.answer()[0] == 200
+        assert client.ended()
+    assert server.wait() == 0
+
+
+@pytest.mark.smoke
+@THREADS
+def test_the_queue_of_the_kernel_is_served(serve: Serve, clients: ExitStack, threads: str) -> None:
+    """Connections that nobody had accepted when the stop came; the last of them wait for seconds."""
+    server = serve("app:app", "--threads", threads, files=FILES).ready()
+    make_gate(server)
+    at_gate = [clients.enter_context(Client(server)) for _ in range(int(threads))]
+    for number, client in enumerate(at_gate, 1):
+        client.ask("/gate")
+        server.expect("at the gate", times=number)
+    waiting = [clients.enter_context(Client(server)) for _ in range(150)]
+    for client in waiting:
+        client.ask("/work?0.02")
+    term(server)
+    open_gate(server)
+    for client in at_gate + waiting:
+        assert client.answer()[0] == 200
+        assert client.ended()
+    assert server.wait() == 0
+
+
+def test_pipelined_requests(serve: Serve, clients: ExitStack) -> None:
+    server, client = busy(serve, clients, threads="2")
+    client.ask("/?second")
+    term(server)
+    open_gate(server)
+    assert client.answer()[0] == 200
+    assert client.answer()[1].endswith(" second")
+    assert server.wait() == 0
+
+
+@THREADS
+def test_nobody_is_reset(serve: Serve, clients: ExitStack, threads: str) -> None:
+    """Whatever they were at: idle, silent, in the middle of a head or of a body."""
+    server, running = busy(serve, clients, "--keep-alive", "60", threads=threads)
+    if threads == "1":
+        open_gate(server)
+        assert running.answer()[0] == 200
+    idle, silent, head, body = (clients.enter_context(Client(server)) for _ in range(4))
+    assert idle.ask().answer()[0] == 200
+    head.sock.sendall(b"GET / HT")
+    body.sock.sendall(b"POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345")
+    assert clients.enter_context(Client(server)).ask().answer()[0] == 200  # so all of this has arrived
+    term(server)
+    body.sock.sendall(b"67890")
+    assert body.answer()[1].endswith(" 10")
+    assert body.ended()
+    assert idle.ended()
+    assert silent.ended()
+    assert head.answer()[0] == 408
+    assert head.ended()
+    if threads != "1":
+        open_gate(server)
+        assert running.answer()[0] == 200
+    assert running.ended()
+    assert server.wait() == 0
+
+
+@THREADS
+def test_idle_connections_do_not_delay_it(serve: Serve, clients: ExitStack, threads: str) -> None:
+    """However long they might have been kept, and even if they have been idle for a moment only."""
+    server = serve("app:app", "--keep-alive", "75", "--threads", threads, files=FILES).ready()
+    idle = [clients.enter_context(Client(server)) for _ in range(20)]
+    for client in idle:
+        assert client.ask().answer()[0] == 200
+    assert server.stop(seconds=10) == 0
+    assert "Worker graceful timeout" not in server.stderr
+    assert all(client.ended() for client in idle)
+
+
+def test_a_request_on_an_idle_connection_in_the_last_moment(serve: Serve, clients: ExitStack) -> None:
+    server, running = busy(serve, clients, threads="2")
+    late = clients.enter_context(Client(server))
+    assert late.ask().answer()[0] == 200
+    term(server)
+    assert late.ask().answer()[0] == 200
+    assert late.closing
+    assert late.ended()
+    open_gate(server)
+    assert running.answer()[0] == 200
+    assert server.wait() == 0
+
+
+def test_who_comes_later_is_not_served(serve: Serve, clients: ExitStack) -> None:
+    """It is not refused either, while somebody is still served: it tries again, and may find a successor."""
+    server, running = busy(serve, clients)
+    term(server)
+    with pytest.raises(TimeoutError):
+        server.connect(seconds=0.5)
+    open_gate(server)
+    assert running.answer()[0] == 200
+    assert server.wait() == 0
+    with pytest.raises(ConnectionRefusedError):
+        server.connect()
+
+
+@THREADS
+def test_it_does_not_take_longer_than_it_may(serve: Serve, clients: ExitStack, threads: str) -> None:
+    server, client = busy(serve, clients, "--graceful-timeout", "1", threads=threads)
+    term(server)
+    assert server.wait(seconds=10) == 0
+    client.ended()
+    if threads == "1":
+        server.expect(r"was sent SIGKILL! By us: it was past its deadline\.")
+    else:
+        server.expect(r"\[WARNING\] Worker graceful timeout \(pid:\d+\)")
+    assert server.tree() == []
+
+
+@THREADS
+@pytest.mark.parametrize("args", [[], ["--reuse-port"]], ids=["", "reuse_port"])
+def test_under_load_no_request_is_lost(serve: Serve, threads: str, args: list[str]) -> None:
+    server = serve("-w", "2", "app:app", "--threads", threads, *args, files=FILES).ready()
+    with Load(server, 16) as load:
+        load.more(300)
+        assert server.stop() == 0
+        load.join()
+    assert load.errors == []
+    assert load.refused == 16
+
+
+def test_under_load_without_kept_alive_connections(serve: Serve) -> None:
+    server = serve("-w", "2", "app:app", "--keep-alive", "0", files=FILES).ready()
+    with Load(server, 16) as load:
+        load.more(300)
+        assert server.stop() == 0
+        load.join()
+    assert load.errors == []
+
+
+def test_a_download_is_finished(serve: Serve) -> None:
+    """The client takes its time, and most of the answer is still to be sent when the stop comes."""
+    size = 8 << 20
+    module = f"""
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Length", "{size}")])
+    return [b"x" * {size}]
+"""
+    server = serve("app:app", files={"app.py": module}).ready()
+    with server.connect(seconds=20) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        got = len(sock.recv(1000).partition(b"\r\n\r\n")[2])
+        term(server)
+        while got < size:
+            got += len(sock.recv(65536))
+        assert sock.recv(1) == b""
+    assert server.wait() == 0
+
+
+# Recycling: a stop of one worker
+
+
+@THREADS
+def test_max_requests(serve: Serve, threads: str) -> None:
+    clients = 4
+    server = serve(
+        "-w", "2", "app:app", "--threads", threads, "--max-requests", "50", "--max-requests-jitter", "20", files=FILES
+    ).ready()
+    with Load(server, clients) as load:
+        server.expect(r"\[INFO\] Autorestarting worker after current request\.", times=6, seconds=30)
+    server.expect(r"Worker exiting \(pid: \d+\)", times=6)
+    assert load.errors == []
+    assert load.refused == 0
+    gone = set(load.answers) - set(server.workers())
+    # What its clients had sent when it began to leave is answered, too.
+    assert all(50 <= load.answers[pid] <= 70 + clients for pid in gone)
+    assert "ERROR" not in server.stderr
+
+
+def test_max_requests_with_one_worker(serve: Serve) -> None:
+    """Its clients wait for the next one, and notice nothing else."""
+    server = serve("app:app", "--max-requests", "10", files=FILES).ready()
+    with Load(server, 4) as load:
+        server.expect("Autorestarting", times=5, seconds=30)
+    assert load.errors == []
+    assert load.refused == 0
+    server.signal(signal.SIGTTIN)
+    assert server.stop() == 0
