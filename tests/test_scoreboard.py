@@ -8,7 +8,7 @@ from monoceros.scoreboard import (
     ACCEPTED,
     BOOTING,
     BUSY,
-    BYTES,
+    ERRORS,
     CONNECTIONS,
     DEADLINE,
     DRAINING,
@@ -60,8 +60,8 @@ def test_the_words_of_a_slot_are_its_own() -> None:
     for n, slot in enumerate(board.slots):
         for word in range(len(slot)):
             slot[word] = 100 * n + word
-    assert [slot[word] for slot in board.slots for word in (PID, BYTES, len(slot) - 1)] == [
-        PID, BYTES, 15, 100 + PID, 100 + BYTES, 115, 200 + PID, 200 + BYTES, 215,
+    assert [slot[word] for slot in board.slots for word in (PID, ERRORS, len(slot) - 1)] == [
+        PID, ERRORS, 15, 100 + PID, 100 + ERRORS, 115, 200 + PID, 200 + ERRORS, 215,
     ]  # fmt: skip
     assert board.total(ERRORS) == 300 + 3 * ERRORS
 

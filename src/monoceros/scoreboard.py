@@ -13,7 +13,7 @@ WORD: Final = 8
 WORDS: Final = 16  # words in a slot: two cache lines, so that neighbours do not share one
 SLOTS: Final = 256
 
-PID, GENERATION, STATE, DEADLINE, CONNECTIONS, BUSY, ACCEPTED, REQUESTS, ERRORS, BYTES = range(10)
+PID, GENERATION, STATE, DEADLINE, CONNECTIONS, BUSY, ACCEPTED, REQUESTS, ERRORS = range(9)
 
 FREE, BOOTING, READY, DRAINING = range(4)
 STATES: Final = ("FREE", "BOOTING", "READY", "DRAINING")

@@ -23,7 +23,7 @@ from monoceros.gateway.trust import Policy
 from monoceros.gateway.wsgi import Exchange, FileWrapper
 from monoceros.listener import Listeners
 from monoceros.ops import access, log
-from monoceros.scoreboard import BYTES, CONNECTIONS, DRAINING, ERRORS, READY, REQUESTS, Scoreboard, Slot
+from monoceros.scoreboard import BUSY, CONNECTIONS, DRAINING, ERRORS, READY, REQUESTS, Scoreboard, Slot
 from monoceros.settings.table import Settings
 from monoceros.signals import Signals
 from monoceros.wire.body import NO_CONTENT
@@ -92,7 +92,6 @@ class Worker:
         self.environ = environs.server_part(settings, ErrorStream(), FileWrapper)
         self._serial = itertools.count(1)
         self._served = 0
-        self._sent = 0
         jitter = random.Random(self.pid).randint(0, settings.max_requests_jitter)
         self._last_request = settings.max_requests + jitter if settings.max_requests else sys.maxsize
 
@@ -167,7 +166,7 @@ class Worker:
         self.beat()
         self.slot[CONNECTIONS] = connections
         self.slot[REQUESTS] = self._served
-        self.slot[BYTES] = self._sent
+        self.slot[BUSY] = len(self.running())
         self.access_wanted = self.access.enabled
         self.access.flush()
         if not self.draining and os.getppid() != self.berth.arbiter:
@@ -235,7 +234,8 @@ class Worker:
         if self.draining and not (quick and not self.quick):
             return
         self.quick = quick
-        self.phase(DRAINING, min(QUICK, self.settings.graceful_timeout) if quick else self.settings.graceful_timeout)
+        patience = min(QUICK, self.settings.graceful_timeout) if quick else self.settings.graceful_timeout
+        self.phase(DRAINING, max(patience, TICK / 1000))  # a graceful_timeout of 0 is not for ever
         self.draining = True
         self.wake()
 
