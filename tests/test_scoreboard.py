@@ -8,7 +8,6 @@ from monoceros.scoreboard import (
     ACCEPTED,
     BOOTING,
     BUSY,
-    ERRORS,
     CONNECTIONS,
     DEADLINE,
     DRAINING,
