@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from signal import SIGTERM
@@ -95,18 +94,19 @@ def test_many_of_them_take_longer_than_the_last_call(serve: Serve, clients: Exit
 
 
 @pytest.mark.smoke
+@pytest.mark.parametrize("fields", [[], ["Connection: close"]], ids=["", "close"])
 @THREADS
-def test_the_queue_of_the_kernel_is_served(serve: Serve, clients: ExitStack, threads: str) -> None:
+def test_the_queue_of_the_kernel_is_served(serve: Serve, clients: ExitStack, threads: str, fields: list[str]) -> None:
     """Connections that nobody had accepted when the stop came; the last of them wait for seconds."""
     server = serve("app:app", "--threads", threads, files=FILES).ready()
     make_gate(server)
     at_gate = [clients.enter_context(Client(server)) for _ in range(int(threads))]
     for number, client in enumerate(at_gate, 1):
-        client.ask("/gate")
+        client.ask("/gate", *fields)
         server.expect("at the gate", times=number)
     waiting = [clients.enter_context(Client(server)) for _ in range(150)]
     for client in waiting:
-        client.ask("/work?0.02")
+        client.ask("/work?0.02", *fields)
     term(server)
     open_gate(server)
     for client in at_gate + waiting:
@@ -115,20 +115,44 @@ def test_the_queue_of_the_kernel_is_served(serve: Serve, clients: ExitStack, thr
     assert server.wait() == 0
 
 
-def test_pipelined_requests(serve: Serve, clients: ExitStack) -> None:
-    server, client = busy(serve, clients, threads="2")
-    client.ask("/?second")
+@THREADS
+def test_pipelined_requests(serve: Serve, clients: ExitStack, threads: str) -> None:
+    """Behind the one that runs are one that is read already and one that is not."""
+    server = serve("app:app", "--threads", threads, files=FILES).ready()
+    make_gate(server)
+    client = clients.enter_context(Client(server))
+    head = b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n"
+    client.sock.sendall(head % b"gate" + head % b"?second")
+    server.expect("at the gate")
+    client.sock.sendall(head % b"?third")
     term(server)
     open_gate(server)
     assert client.answer()[0] == 200
     assert client.answer()[1].endswith(" second")
+    assert client.answer()[1].endswith(" third")
+    assert client.ended()
     assert server.wait() == 0
+
+
+@THREADS
+def test_closing_with_a_request_unread_resets_nobody(serve: Serve, clients: ExitStack, threads: str) -> None:
+    """Not even where every answer is the last one."""
+    server = serve("app:app", "--keep-alive", "0", "--threads", threads, files=FILES).ready()
+    make_gate(server)
+    client = clients.enter_context(Client(server))
+    client.ask("/gate")
+    server.expect("at the gate")
+    client.ask("/?second")
+    open_gate(server)
+    assert client.answer()[0] == 200
+    assert client.closing
+    assert client.ended()
 
 
 @THREADS
 def test_nobody_is_reset(serve: Serve, clients: ExitStack, threads: str) -> None:
     """Whatever they were at: idle, silent, in the middle of a head or of a body."""
-    server, running = busy(serve, clients, "--keep-alive", "60", threads=threads)
+    server, running = busy(serve, clients, "--keep-alive", "60", "--header-timeout", "3", threads=threads)
     if threads == "1":
         open_gate(server)
         assert running.answer()[0] == 200
@@ -226,7 +250,7 @@ def test_under_load_without_kept_alive_connections(serve: Serve) -> None:
 
 def test_a_download_is_finished(serve: Serve) -> None:
     """The client takes its time, and most of the answer is still to be sent when the stop comes."""
-    size = 8 << 20
+    size = 32 << 20
     module = f"""
 def app(environ, start_response):
     start_response("200 OK", [("Content-Length", "{size}")])
@@ -234,12 +258,13 @@ def app(environ, start_response):
 """
     server = serve("app:app", files={"app.py": module}).ready()
     with server.connect(seconds=20) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         got = len(sock.recv(1000).partition(b"\r\n\r\n")[2])
         term(server)
         while got < size:
-            got += len(sock.recv(65536))
+            chunk = sock.recv(1 << 20)
+            assert chunk, f"cut after {got} bytes"
+            got += len(chunk)
         assert sock.recv(1) == b""
     assert server.wait() == 0
 

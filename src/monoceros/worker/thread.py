@@ -146,9 +146,9 @@ class ThreadWorker(Worker):
 
     def _tick(self, now: int) -> None:
         """Once a second, more often while draining: late clients, and what every worker does."""
+        self.on_signals()  # while one slow request follows another, the selector is not asked
         if self.draining:
             self._hurry()
-        self.on_signals()  # while one slow request follows another, the selector is not asked
         self._next_tick = now + _milliseconds(DRAIN_TICK if self.draining else TICK)
         self._tick_due = self._next_tick / 1000
         patience = _milliseconds(LAST_CALL) if self.draining else self._idle_patience
@@ -161,6 +161,7 @@ class ThreadWorker(Worker):
 
     def _begin_to_wait(self, connection: Parked, now: int, patience: int) -> None:
         """A connection has been parked since the last tick: the next request, or its rest, is now awaited."""
+        connection.wire.closing |= self.draining
         if connection.wire.has_begun:
             connection.phase = HEAD
             patience = self._header_patience
@@ -181,7 +182,7 @@ class ThreadWorker(Worker):
     def _drained(self, now: int) -> bool:
         """Is nothing left to do? When the time for it is over, the process ends here."""
         if not self.connections:
-            return True
+            return self._hurried
         if now < self.slot[scoreboard.DEADLINE]:
             return False
         if not self.quick:
@@ -319,7 +320,9 @@ class ThreadWorker(Worker):
 
         Closing with bytes unread resets the connection, and the client may never see our answer.
         """
-        if not connection.wary or self.quick:
+        # Where it was we who would have no more requests, the client may have sent one before it could know.
+        wary = connection.wary or (connection.wire.closing and _has_sent(connection))
+        if not wary or self.quick:
             self._drop(connection)
             return
         try:
@@ -384,7 +387,8 @@ class ThreadWorker(Worker):
         self.acceptor.close(0 if self.quick else self.settings.backlog)
         last_call = 0 if self.quick else clock() + _milliseconds(LAST_CALL)
         for connection in list(self.connections.values()):
-            connection.wire.closing = True
+            # What was sent behind a request that runs is answered, too.
+            connection.wire.closing |= not (connection.running and _owed(connection))
             if connection.phase is IDLE or (connection.phase is HEAD and not connection.wire.has_begun):
                 connection.deadline = last_call if connection.deadline == UNSET else min(connection.deadline, last_call)
 
@@ -393,7 +397,13 @@ def _wanted(connection: Parked) -> int:
     return select.EPOLLOUT if connection.phase is SENDING else select.EPOLLIN
 
 
+def _owed(connection: Parked) -> bool:
+    """Is there more than the request that runs?"""
+    return bool(connection.wire.leftover()) or _has_sent(connection)
+
+
 def _has_sent(connection: Parked) -> bool:
+    """Are there bytes that nobody has read?"""
     try:
         return bool(connection.sock.recv(1, socket.MSG_PEEK))
     except OSError:
