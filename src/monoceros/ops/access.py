@@ -284,6 +284,11 @@ class AccessLog:
         """Whether anyone listens. Asked anew each time: an application may set up logging when it likes."""
         return access_wanted() and log.access.hasHandlers()
 
+    @property
+    def waiting(self) -> bool:
+        """Whether there are lines that are not written yet."""
+        return bool(self._lines)
+
     def add(self, facts: Facts) -> None:
         """Make the line of one exchange; write the batch if that has got long. Never raises for a failing write."""
         line = self._line(facts)

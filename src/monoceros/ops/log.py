@@ -11,8 +11,9 @@ import os
 import select
 import stat
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from typing import Final, TextIO
 
@@ -37,6 +38,10 @@ ACCESS_LINE: Final = logging.Formatter("%(message)s")
 # Seconds to wait for a non-blocking pipe that nobody empties. Serving stands still meanwhile, so it is short, and it
 # is granted once: a sink that had to give up does not wait again before a write has succeeded.
 PATIENCE: Final = 0.5
+
+
+# What an application may write to `wsgi.errors` without a newline before it is written all the same.
+LONGEST_LINE: Final = 8192
 
 
 class Sink(logging.StreamHandler[TextIO]):
@@ -153,6 +158,38 @@ def pieces(data: bytes, most: int) -> Iterator[bytes]:
         start = end
     if start < len(data):
         yield data[start:]
+
+
+class ErrorStream:
+    """`wsgi.errors` (PEP 3333): a text stream into the error log, where a line is written whole."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._begun = ""
+
+    def write(self, text: str) -> int:
+        with self._lock:
+            lines, newline, self._begun = (self._begun + text).rpartition("\n")
+            if newline:
+                self._put(lines + newline)
+            if len(self._begun) > LONGEST_LINE:
+                self.flush()
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        self.write("".join(lines))
+
+    def flush(self) -> None:
+        """End the line that has begun."""
+        with self._lock:
+            begun, self._begun = self._begun, ""
+            if begun:
+                self._put(begun + "\n")
+
+    def _put(self, lines: str) -> None:
+        for handler in error.handlers:
+            if isinstance(handler, Sink):
+                handler.write(lines)
 
 
 def setup(settings: Settings) -> None:

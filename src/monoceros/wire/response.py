@@ -13,7 +13,13 @@ HOP_BY_HOP: Final = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade")
 )
 
-PHRASES: Final = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
+# RFC 9110 §15 has renamed some that older Pythons still call as they were called.
+PHRASES: Final = {status.value: status.phrase.encode("ascii") for status in HTTPStatus} | {
+    413: b"Content Too Large",
+    414: b"URI Too Long",
+    416: b"Range Not Satisfiable",
+    422: b"Unprocessable Content",
+}
 
 # RFC 9110 §6.4.1 (and §15.3.5, §15.4.5): these never have content, whatever their fields say.
 WITHOUT_CONTENT: Final = frozenset((204, 304))

@@ -89,7 +89,7 @@ class Worker:
         self.access_wanted = False
         # The deadline lags behind by up to a tick, of which no request should be robbed.
         self.patience = settings.timeout and settings.timeout + TICK
-        self.environ = environs.server_part(settings, ErrorStream(), FileWrapper)
+        self.environ = environs.server_part(settings, log.ErrorStream(), FileWrapper)
         self._serial = itertools.count(1)
         self._served = 0
         jitter = random.Random(self.pid).randint(0, settings.max_requests_jitter)
@@ -260,23 +260,6 @@ class Worker:
         for connection in self.running():
             if connection.request is not None:
                 error_log.critical("Was serving for %.1f s: %s", now - connection.began, connection.request.line)
-
-
-class ErrorStream:
-    """`wsgi.errors` (PEP 3333): a text stream into the error log."""
-
-    def write(self, text: str) -> int:
-        for handler in log.error.handlers:
-            if isinstance(handler, log.Sink):
-                handler.write(text if text.endswith("\n") else text + "\n")
-        return len(text)
-
-    def writelines(self, lines: list[str]) -> None:
-        for line in lines:
-            self.write(line)
-
-    def flush(self) -> None:
-        """Nothing is held back."""
 
 
 def limits_of(settings: Settings) -> Limits:

@@ -189,7 +189,7 @@ class Connection(Transport):
         except RemoteError as error:
             self.refuse(error)
         except AppError as error:
-            log.error("Error handling request %s %s: %s", line.method, line.target, error)
+            log.error("Error handling request %s %s: %s", line.method, line.target, error, exc_info=True)
             self._apologise()
         except BaseException:  # an application may exit; asyncio.CancelledError and gevent.Timeout are no Exception
             log.exception("Error handling request %s %s", line.method, line.target)

@@ -19,25 +19,17 @@ from monoceros.worker import lead
 from monoceros.worker.acceptor import Acceptor
 from monoceros.worker.base import LAST_CALL, TICK, Berth, Worker, leave
 from monoceros.worker.connection import Connection
+from monoceros.worker.parked import CONTENT, HEAD, IDLE, LINGERING, SENDING, UNSET, Parked
 from monoceros.worker.transport import RECV
 
 log = logging.getLogger("gunicorn.error")
 
-# What a parked connection waits for: the first byte of a request, the rest of a head, the rest of a small
-# body, that the client takes what it was sent, or that it has stopped sending before we close.
-IDLE: Final = "idle"
-HEAD: Final = "head"
-CONTENT: Final = "content"
-SENDING: Final = "sending"
-LINGERING: Final = "lingering"
-
-# The deadline of a connection that has just been parked: the next tick sets it, so that no request has to
-# read the clock.
-UNSET: Final = -1
-
 # How long, and for how many bytes, we listen to a client after our last word to it (RFC 9112 §9.6).
 LINGER: Final = 2.0
-LINGER_BYTES: Final = 1 << 20
+LINGER_BYTES: Final = 1 << 24
+
+# How long lines of the access log are collected to be written together, in milliseconds.
+FLUSH: Final = 20
 
 # How often a draining worker looks whether it is done, in seconds.
 DRAIN_TICK: Final = 0.05
@@ -48,17 +40,6 @@ HEAD_RECV: Final = 16384
 
 # Events taken from the kernel at once.
 BATCH: Final = 64
-
-
-class Parked(Connection):
-    """A connection as the loop knows it: what it waits for, until when, and what the kernel watches."""
-
-    __slots__ = ("armed", "deadline", "heard", "phase")
-
-    armed: int
-    deadline: int
-    heard: int
-    phase: str
 
 
 class ThreadWorker(Worker):
@@ -73,6 +54,7 @@ class ThreadWorker(Worker):
         # What the kernel has reported and nobody has handled yet. Who leads next goes on with it, so that
         # who came first is served first.
         self._events: deque[tuple[int, int]] = deque()
+        self._flush_due = 0
         self._accepted = 0
         self._hurried = False
         self._alone = self.settings.threads == 1
@@ -133,6 +115,9 @@ class ThreadWorker(Worker):
                 elif not self.acceptor.on_readable(fd) and fd == self.signals.fileno():
                     self.on_signals()
             now = clock()
+            if self.access_wanted and now >= self._flush_due:
+                self.access.flush()
+                self._flush_due = now + FLUSH
             if now >= self._next_tick:
                 self._tick(now)
             if self.draining and self._drained(now):
@@ -141,6 +126,8 @@ class ThreadWorker(Worker):
     def _pause(self) -> float:
         """How long the selector may sleep, in seconds."""
         longest = DRAIN_TICK if self.draining else TICK
+        if self.access_wanted and self.access.waiting:
+            longest = FLUSH / 1000
         away = self.acceptor.look()
         return longest if away is None else min(longest, away)
 
@@ -175,7 +162,7 @@ class ThreadWorker(Worker):
             return
         if connection.phase is SENDING:
             log.debug("%s: has taken no byte of its response for %g s", connection, connection.timeout)
-        elif connection.phase is not LINGERING and not self.quick and _has_sent(connection):
+        elif connection.phase is not LINGERING and not self.quick and not connection.silent:
             return  # it is not late, we are: its request waits to be read
         self._drop(connection)
 
@@ -291,7 +278,7 @@ class ThreadWorker(Worker):
 
     def _arm(self, connection: Parked) -> None:
         """Watch for what the connection's phase waits for. Two threads may do this at once."""
-        connection.armed = wanted = _wanted(connection)
+        connection.armed = wanted = connection.wanted
         try:
             try:
                 self.epoll.modify(connection.sock, wanted)
@@ -321,7 +308,7 @@ class ThreadWorker(Worker):
         Closing with bytes unread resets the connection, and the client may never see our answer.
         """
         # Where it was we who would have no more requests, the client may have sent one before it could know.
-        wary = connection.wary or (connection.wire.closing and _has_sent(connection))
+        wary = connection.wary or (connection.wire.closing and not connection.silent)
         if not wary or self.quick:
             self._drop(connection)
             return
@@ -388,26 +375,9 @@ class ThreadWorker(Worker):
         last_call = 0 if self.quick else clock() + _milliseconds(LAST_CALL)
         for connection in list(self.connections.values()):
             # What was sent behind a request that runs is answered, too.
-            connection.wire.closing |= not (connection.running and _owed(connection))
+            connection.wire.closing |= not (connection.running and connection.owed)
             if connection.phase is IDLE or (connection.phase is HEAD and not connection.wire.has_begun):
                 connection.deadline = last_call if connection.deadline == UNSET else min(connection.deadline, last_call)
-
-
-def _wanted(connection: Parked) -> int:
-    return select.EPOLLOUT if connection.phase is SENDING else select.EPOLLIN
-
-
-def _owed(connection: Parked) -> bool:
-    """Is there more than the request that runs?"""
-    return bool(connection.wire.leftover()) or _has_sent(connection)
-
-
-def _has_sent(connection: Parked) -> bool:
-    """Are there bytes that nobody has read?"""
-    try:
-        return bool(connection.sock.recv(1, socket.MSG_PEEK))
-    except OSError:
-        return False
 
 
 def _milliseconds(seconds: float) -> int:
