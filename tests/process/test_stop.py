@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from signal import SIGTERM
 
 import pytest
 
 from process.apps import FILES, make_gate, open_gate
 from process.load import Client, Load
-from server import Server
+from server import Server, wait_for
 
 Serve = Callable[..., Server]
 
@@ -34,16 +36,34 @@ def busy(serve: Serve, clients: ExitStack, *args: str, threads: str = "1") -> tu
     return server, client
 
 
-def term(server: Server) -> None:
+def term(server: Server, threads: str = "1") -> None:
+    """Begin to stop. Returns when the workers know, unless their only thread is busy."""
+    listening = _listening(server)
     server.signal(SIGTERM)
     server.expect("Handling signal: term")
+    if threads != "1":
+        wait_for(lambda: not any(listening & _sockets(pid) for pid in server.workers()), what="the workers to drain")
+
+
+def _listening(server: Server) -> set[str]:
+    """The server's listening sockets as they are called in /proc/PID/fd, see proc_pid_net(5)."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {f"socket:[{row[9]}]" for row in rows if row[1].endswith(f":{server.port:04X}") and row[3] == "0A"}
+
+
+def _sockets(pid: int) -> set[str]:
+    found = set()
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):
+            found.add(os.readlink(fd))
+    return found
 
 
 @pytest.mark.smoke
 @THREADS
 def test_a_request_that_runs_is_finished(serve: Serve, clients: ExitStack, threads: str) -> None:
     server, client = busy(serve, clients, threads=threads)
-    term(server)
+    term(server, threads)
     open_gate(server)
     assert client.answer()[0] == 200
     assert client.ended()
@@ -64,7 +84,7 @@ def test_bytes_sent_on_kept_alive_connections_are_answered(serve: Serve, clients
         server.expect("at the gate", times=number)
     for client in kept:
         client.ask("/")
-    term(server)
+    term(server, threads)
     open_gate(server)
     for client in at_gate + kept:
         assert client.answer()[0] == 200
@@ -107,7 +127,9 @@ def test_the_queue_of_the_kernel_is_served(serve: Serve, clients: ExitStack, thr
     waiting = [clients.enter_context(Client(server)) for _ in range(150)]
     for client in waiting:
         client.ask("/work?0.02", *fields)
-    term(server)
+    term(server, threads)
+    with pytest.raises(TimeoutError):  # long enough that the worker has more to catch up with than the signal
+        server.connect(seconds=1.2)
     open_gate(server)
     for client in at_gate + waiting:
         assert client.answer()[0] == 200
@@ -125,7 +147,7 @@ def test_pipelined_requests(serve: Serve, clients: ExitStack, threads: str) -> N
     client.sock.sendall(head % b"gate" + head % b"?second")
     server.expect("at the gate")
     client.sock.sendall(head % b"?third")
-    term(server)
+    term(server, threads)
     open_gate(server)
     assert client.answer()[0] == 200
     assert client.answer()[1].endswith(" second")
@@ -161,7 +183,7 @@ def test_nobody_is_reset(serve: Serve, clients: ExitStack, threads: str) -> None
     head.sock.sendall(b"GET / HT")
     body.sock.sendall(b"POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345")
     assert clients.enter_context(Client(server)).ask().answer()[0] == 200  # so all of this has arrived
-    term(server)
+    term(server, threads)
     body.sock.sendall(b"67890")
     assert body.answer()[1].endswith(" 10")
     assert body.ended()
@@ -192,7 +214,7 @@ def test_a_request_on_an_idle_connection_in_the_last_moment(serve: Serve, client
     server, running = busy(serve, clients, threads="2")
     late = clients.enter_context(Client(server))
     assert late.ask().answer()[0] == 200
-    term(server)
+    term(server, "2")
     assert late.ask().answer()[0] == 200
     assert late.closing
     assert late.ended()
@@ -217,7 +239,7 @@ def test_who_comes_later_is_not_served(serve: Serve, clients: ExitStack) -> None
 @THREADS
 def test_it_does_not_take_longer_than_it_may(serve: Serve, clients: ExitStack, threads: str) -> None:
     server, client = busy(serve, clients, "--graceful-timeout", "1", threads=threads)
-    term(server)
+    term(server, threads)
     assert server.wait(seconds=10) == 0
     client.ended()
     if threads == "1":
