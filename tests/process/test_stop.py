@@ -84,7 +84,7 @@ def test_bytes_sent_on_kept_alive_connections_are_answered(serve: Serve, clients
         server.expect("at the gate", times=number)
     for client in kept:
         client.ask("/")
-    term(server, threads)
+    term(server)
     open_gate(server)
     for client in at_gate + kept:
         assert client.answer()[0] == 200
@@ -113,7 +113,6 @@ def test_many_of_them_take_longer_than_the_last_call(serve: Serve, clients: Exit
     assert server.wait() == 0
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("fields", [[], ["Connection: close"]], ids=["", "close"])
 @THREADS
 def test_the_queue_of_the_kernel_is_served(serve: Serve, clients: ExitStack, threads: str, fields: list[str]) -> None:
@@ -127,7 +126,7 @@ def test_the_queue_of_the_kernel_is_served(serve: Serve, clients: ExitStack, thr
     waiting = [clients.enter_context(Client(server)) for _ in range(150)]
     for client in waiting:
         client.ask("/work?0.02", *fields)
-    term(server, threads)
+    term(server)
     with pytest.raises(TimeoutError):  # long enough that the worker has more to catch up with than the signal
         server.connect(seconds=1.2)
     open_gate(server)

@@ -9,7 +9,7 @@ from threading import Event
 
 import pytest
 
-from monoceros.worker import lead
+from monoceros.worker import lead, pace
 from monoceros.worker.lead import Lead
 from server import wait_for
 
@@ -123,7 +123,7 @@ def test_one_thread_alone_keeps_the_lead() -> None:
     with pytest.raises(ZeroDivisionError):
         alone.call(fail)
     assert alone.spare() is True
-    assert not alone.slow
+    assert not alone.pace.slow
     alone.stop()
     assert alone.spare() is False
     assert ran == [1]
@@ -181,7 +181,7 @@ def test_all_come_back_at_once(crew: Crew) -> None:
 
 def test_taken_in_the_very_moment_of_coming_back(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls end around the moment when the sentinel takes the offer: after one to two of its ticks."""
-    monkeypatch.setattr(lead, "SLOW", LONG)  # all are called in place
+    monkeypatch.setattr(pace, "SLOW", LONG)  # all are called in place
     count = 150
     done: SimpleQueue[int] = SimpleQueue()
 
@@ -258,11 +258,11 @@ def test_a_stop_while_the_lead_is_on_offer(crew: Crew) -> None:
 def test_slow_calls_run_at_once_and_quick_ones_in_place(crew: Crew) -> None:
     def gets_slow() -> bool:
         crew.slowly(3)
-        return crew.lead.slow
+        return crew.lead.pace.slow
 
     def gets_quick() -> bool:
         crew.runs()
-        return not crew.lead.slow
+        return not crew.lead.pace.slow
 
     for _ in range(2):
         wait_for(gets_slow, LONG, "calls to be found slow")
@@ -273,7 +273,7 @@ def test_slow_calls_run_at_once_and_quick_ones_in_place(crew: Crew) -> None:
 
 
 def test_an_exception_of_a_slow_call(crew: Crew) -> None:
-    crew.lead.slow = True
+    crew.lead.pace.slow = True
     for _ in range(2 * crew.threads):
         crew.jobs.put(fail)
     crew.runs()

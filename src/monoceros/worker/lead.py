@@ -18,21 +18,12 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Final
 
+from monoceros.worker.pace import Pace
+
 # How often the sentinel looks, in seconds; a call is slow to it after one to two of these.
 TICK: Final = 0.005
 # The sentinel rests when nothing was on offer for this many ticks in a row.
 RESTLESS: Final = 40
-
-# Seconds that a call waits, as a moving average: above the first the lead is given away before the call,
-# below the second no more. What a call computes does not count: a second thread would not make it faster,
-# it would only fight for the interpreter.
-SLOW: Final = 0.0005
-QUICK: Final = 0.0002
-WEIGHT: Final = 0.1
-# As long as calls do not wait, one in eight is timed (serials that have none of these bits). After one that
-# waited, or lost the lead, so many are.
-SAMPLE: Final = 7
-CAREFUL: Final = 32
 
 
 class Lead:
@@ -52,9 +43,7 @@ class Lead:
         self._stale = 0  # the serial of an offer that has outlived a tick
         self._asleep = False
         self._stopped = False
-        self._careful = 0  # so many calls to come are timed, each of them
-        self._wait = 0.0
-        self.slow = False
+        self.pace = Pace()
 
     def call(self, work: Callable[[], None]) -> bool:
         """Run `work` on the leading thread. True if it still leads when it comes back.
@@ -64,15 +53,12 @@ class Lead:
         if self._alone:
             work()
             return True
-        if self.slow and self._give():
-            self._timed(work)
+        if self.pace.gives() and self._give():
+            work()
             return False
         serial = self._put_on_offer()
         try:
-            if self._careful or not serial & SAMPLE:
-                self._timed(work)
-            else:
-                work()
+            self.pace.run(work, serial)
         except BaseException:
             if self._pop(self._offer):
                 self._give_or_offer()
@@ -80,7 +66,7 @@ class Lead:
         try:
             self._offer.pop()
         except IndexError:
-            self._careful = CAREFUL
+            self.pace.lost()
             return False
         return True
 
@@ -118,18 +104,6 @@ class Lead:
         while self._pop(self._resting):
             self._wake.put(False)
 
-    def _timed(self, work: Callable[[], None]) -> None:
-        """Run `work`, and judge by how long it waited whether the next calls should keep the lead."""
-        begun, computed = time.perf_counter(), time.thread_time()
-        work()
-        waited = time.perf_counter() - begun - (time.thread_time() - computed)
-        self._wait += (waited - self._wait) * WEIGHT
-        self.slow = self._wait > (QUICK if self.slow else SLOW)
-        if self._wait > QUICK:
-            self._careful = CAREFUL
-        elif self._careful:
-            self._careful -= 1
-
     def _on_offer(self) -> int:
         try:
             return self._offer[0]
@@ -161,7 +135,7 @@ class Lead:
     def _put_on_offer(self) -> int:
         """Offer the lead. Returns the serial of the offer."""
         serial = next(self._serial)
-        if self.slow:
+        if self.pace.slow and not self.pace.trying:
             self._stale = serial  # it will outlive a tick: who comes back first need not wait to see that
         self._offer.append(serial)
         if self._asleep:
