@@ -389,6 +389,7 @@ def test_reconcile_is_all_or_nothing(opened: Listener, tmp_path: Path) -> None:
     assert (caught.value.errno, caught.value.filename) == (errno.EADDRINUSE, taken)
     assert list(before.values()) == [opened]
     assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert list(tmp_path.iterdir()) == []
     talks(opened)
 
 

@@ -87,8 +87,8 @@ def test_code_that_does_not_work(serve: Serve) -> None:
         ("1 / 0", "ZeroDivisionError"),
         ("bind = ['127.0.0.1:{port}', 'unix:/nowhere/sock']", "/nowhere/sock"),
         ("bind = ['127.0.0.1:{port}', '127.0.0.1:{taken}']", "Address already in use"),
-        ("chdir = '/nowhere'", "chdir = '/nowhere'"),
-        ("errorlog = '/nowhere/log'", "/nowhere/log"),
+        ("bind = '127.0.0.1:{port}'; chdir = '/nowhere'", "chdir = '/nowhere'"),
+        ("bind = '127.0.0.1:{port}'; errorlog = '/nowhere/log'", "/nowhere/log"),
     ],
 )
 def test_settings_that_do_not_work(serve: Serve, config: str, said: str) -> None:
@@ -108,6 +108,25 @@ def test_settings_that_do_not_work(serve: Serve, config: str, said: str) -> None
     server.signal(signal.SIGHUP)
     wait_for(lambda: set(old).isdisjoint(server.workers()) and len(server.workers()) == 1)
     assert version(server) == "version 1"
+
+
+def test_what_was_done_before_a_reload_failed_is_undone(serve: Serve) -> None:
+    """New sockets, other variables: later workers are as the first."""
+    app = code(1).replace("version 1", "{os.environ.get('COLOUR')} {os.environ.get('SHAPE')}")
+    conf = "bind = '127.0.0.1:{port}'\nraw_env = ['COLOUR=red']\n"
+    server = serve("-c", "conf.py", "app:app", bind=None, files={"app.py": app, "conf.py": conf}).ready()
+    pid, _, before = server.get("/").text.partition(" ")
+    assert before == "red None"
+    (server.directory / "conf.py").write_text(
+        f"bind = ['127.0.0.1:{server.port}', 'unix:new.sock']\nraw_env = ['COLOUR=blue', 'SHAPE=round']\n"
+        "errorlog = '/nowhere/log'\n"
+    )
+    server.signal(signal.SIGHUP)
+    server.expect("Reload refused, generation 1 serves on: .*/nowhere/log")
+    assert list(server.directory.rglob("new.sock")) == []
+    server.signal(signal.SIGKILL, int(pid))
+    server.expect("was sent SIGKILL!")
+    assert server.get("/").text.partition(" ")[2] == before
 
 
 def test_another_number_of_workers(serve: Serve) -> None:
