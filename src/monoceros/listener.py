@@ -134,6 +134,12 @@ class Listener:
         """Close this process's copy; the socket listens on while others have one."""
         self.sock.close()
 
+    def discard(self) -> None:
+        """Close a listener that nobody has been told of, and leave nothing behind."""
+        if self.owned and self.sock.family == socket.AF_UNIX:
+            self._unlink()
+        self.close()
+
     def _unlink(self) -> None:
         path = self.address.path
         if path.startswith("\0"):
@@ -242,7 +248,7 @@ class Listeners(dict[str, Listener]):
                 listener = self.get(address.name)
                 if listener is None:
                     listener = _open(address, backlog, reuse_port)
-                    undo.callback(listener.close)
+                    undo.callback(listener.discard)
                 result[address.name] = listener
             undo.pop_all()
         return result, [listener for name, listener in self.items() if name not in result]

@@ -10,6 +10,7 @@ import selectors
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Final
 
@@ -79,6 +80,11 @@ class Arbiter:
             if str(halt):
                 error_log.log(level, "Reason: %s", halt)
             return halt.status
+        except Exception:
+            # Our own error. The workers go in order; the status is what Gunicorn exits with.
+            error_log.exception("Unhandled exception in main loop")
+            self._stop(quick=False)
+            return 255
 
     def _start(self) -> None:
         log.capture_output(self.settings)
@@ -249,12 +255,17 @@ class Arbiter:
         """A new generation with new settings and code. On any error the current one serves on."""
         error_log.info("Hang up: Master")
         try:
-            settings = self._keep_fixed(self._reload_settings())
-            listeners, dropped = self.listeners.reconcile(
-                settings.bind, settings.backlog, reuse_port=settings.reuse_port
-            )
-            place.enter(settings, self.settings, self._environ)
-            log.setup(settings)
+            with ExitStack() as undo:
+                settings = self._keep_fixed(self._reload_settings())
+                listeners, dropped = self.listeners.reconcile(
+                    settings.bind, settings.backlog, reuse_port=settings.reuse_port
+                )
+                for new in listeners.keys() - self.listeners.keys():
+                    undo.callback(listeners[new].discard)
+                place.enter(settings, self.settings, self._environ)
+                undo.callback(place.enter, self.settings, settings, self._environ)
+                log.setup(settings)
+                undo.pop_all()
         except (SettingsError, OSError) as error:
             error_log.error("Reload refused, generation %d serves on: %s", self.children.generation, error)
             return
@@ -283,6 +294,9 @@ class Arbiter:
     def _on_winch(self) -> None:
         error_log.debug("SIGWINCH ignored. Not daemonized")
 
+    def _on_usr2(self) -> None:
+        error_log.warning("SIGUSR2 ignored. This version cannot hand over to a new master yet")
+
     HANDLERS: Final[dict[int, Callable[["Arbiter"], None]]] = {
         signal.SIGCHLD: _reap,
         signal.SIGHUP: _on_hup,
@@ -292,6 +306,7 @@ class Arbiter:
         signal.SIGTTIN: _on_ttin,
         signal.SIGTTOU: _on_ttou,
         signal.SIGUSR1: _on_usr1,
+        signal.SIGUSR2: _on_usr2,
         signal.SIGWINCH: _on_winch,
     }
 
