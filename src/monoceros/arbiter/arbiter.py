@@ -145,6 +145,7 @@ class Arbiter:
                     self._retire(child)
                 case Abort(child):
                     error_log.critical("WORKER TIMEOUT (pid:%s)", child.pid)
+                    error_log.info("On the scoreboard: %s", scoreboard.describe(child.slot))
                     child.kill_at = clock() + LAST_WORDS
                     self._signal(child, signal.SIGABRT)
                 case Kill(child):
