@@ -5,10 +5,13 @@ import importlib
 import inspect
 import os
 from collections.abc import Callable
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Any, Final
 
 DEFAULT_NAME: Final = "application"
+
+# Where our own frames are, and those of the import machinery between them and the user's.
+OURS: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 Application = Callable[..., Any]
 
@@ -41,6 +44,21 @@ def load(spec: str) -> Application:
     if not callable(application):
         raise AppNotFound(f"{spec!r} is of type {type(application).__name__!r}, which cannot be called")
     return application  # type: ignore[no-any-return]
+
+
+def users_traceback(traceback: TracebackType | None) -> TracebackType | None:
+    """The part of a traceback that begins in the user's file; all of it if there is none."""
+    users = traceback
+    while users is not None:
+        file = users.tb_frame.f_code.co_filename
+        if (
+            not file.startswith(OURS)
+            and not file.startswith("<frozen importlib")
+            and "importlib" not in file.split(os.sep)
+        ):
+            return users
+        users = users.tb_next
+    return traceback
 
 
 def _import(name: str) -> ModuleType:

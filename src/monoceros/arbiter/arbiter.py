@@ -98,9 +98,12 @@ class Arbiter:
         if self.settings.preload_app:
             self._preload()
         self._listen()
-        error_log.info("Listening at: %s (%s)", ",".join(map(str, self.listeners.values())), self.pid)
+        self._tell_where()
         error_log.info("Using worker: %s", self.settings.worker_class)
         self.children.begin(self.settings.workers)
+
+    def _tell_where(self) -> None:
+        error_log.info("Listening at: %s (%s)", ",".join(map(str, self.listeners.values())), self.pid)
 
     def _preload(self) -> None:
         try:
@@ -241,7 +244,8 @@ class Arbiter:
         code = os.waitstatus_to_exitcode(status)
         if not self.children.established and (code > 0 or child.late):
             raise Halt(reason_of(code), code if code in (3, 4) else app.BootError.status)
-        error_log.error("%s could not boot, next try in %g s", child, self.children.pause)
+        others = sum(other.ready for other in self.children.living)
+        error_log.error("%s could not boot, next try in %g s; %d others serve", child, self.children.pause, others)
 
     # Signals: one row each.
 
@@ -268,9 +272,13 @@ class Arbiter:
                 log.setup(settings)
                 undo.pop_all()
         except (SettingsError, OSError) as error:
-            error_log.error("Reload refused, generation %d serves on: %s", self.children.generation, error)
+            said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
+            error_log.error("Reload refused, generation %d serves on: %s", self.children.generation, said)
             return
+        moved = listeners.keys() != self.listeners.keys()
         self.settings, self.listeners = settings, listeners
+        if moved:
+            self._tell_where()
         for listener in dropped:
             listener.close()
         self.children.begin(settings.workers)
@@ -357,5 +365,7 @@ def entitle(role: str, settings: Settings) -> None:
     try:
         from setproctitle import setproctitle
     except ImportError:
+        if settings.proc_name and role == "master":
+            error_log.warning("proc_name has no effect without setproctitle: pip install 'monoceros[setproctitle]'")
         return
     setproctitle(f"monoceros: {role} [{settings.proc_name or settings.wsgi_app}]")

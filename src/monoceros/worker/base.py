@@ -13,6 +13,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, NoReturn
@@ -114,8 +115,9 @@ class Worker:
         except app.BootError as error:
             error_log.error("%s", error)
             status = error.status
-        except BaseException:
-            error_log.exception("Exception in worker process")
+        except BaseException as error:
+            where = app.users_traceback(error.__traceback__)
+            error_log.error("Exception in worker process", exc_info=(type(error), error, where))
         leave(status)
 
     def run(self) -> None:
@@ -144,8 +146,11 @@ class Worker:
         self.listeners = [listener.for_worker(self.settings.backlog) for listener in self.berth.listeners.values()]
         faulthandler.disable()
         self.signals = Signals(self.signals_handled)
-        # Not by way of the loop: a worker that is aborted is one whose loop stands still.
+        # Not by way of the loop, which stands still in a worker that is aborted, and in one whose only thread
+        # is in a long call.
         signal.signal(signal.SIGABRT, lambda *_: self._tell_what_runs())
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, lambda *_: self._leave_soon())
         self._arm_dump()
         self.access_wanted = self.access.enabled
 
@@ -238,6 +243,16 @@ class Worker:
         self.phase(DRAINING, max(patience, TICK / 1000))  # a graceful_timeout of 0 is not for ever
         self.draining = True
         self.wake()
+
+    def _leave_soon(self) -> None:
+        """Whatever runs then, leave when the time for a quick end is over."""
+        timer = threading.Timer(QUICK, self._leave)
+        timer.daemon = True
+        timer.start()
+
+    def _leave(self) -> NoReturn:
+        self.access.flush()
+        leave(0)
 
     def running(self) -> list["Connection"]:
         """The connections whose request is with the application now."""
