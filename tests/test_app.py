@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from monoceros.app import AppNotFound, BootError, load, protocol
+from monoceros.app import AppNotFound, BootError, load, protocol, refuse_asgi
 
 MODULE = """
 def application(environ, start_response):
@@ -114,7 +114,9 @@ def fails(spec: str) -> tuple[type[BootError], int, str]:
 @pytest.mark.parametrize(
     ("expression", "message"),
     [
-        ("missing", "no 'missing' in module '{module}' ({file})"),
+        ("missing", "no 'missing' in module '{module}' ({file}); it has 'app': did you mean {module}:app?"),
+        ("aplication", "no 'aplication' in module '{module}' ({file}); {application}"),
+        ("missing.app", "no 'missing' in module '{module}' ({file})"),
         ("holder.missing", "no 'missing' in 'holder' ({file})"),
         ("holder.inner.missing", "no 'missing' in 'holder.inner' ({file})"),
         ("missing()", "no 'missing' in module '{module}' ({file})"),
@@ -139,7 +141,31 @@ def test_no_application(module: Module, tmp_path: Path, expression: str, message
     file = str(tmp_path / f"{name}.py")
     kind, status, text = fails(spec)
     assert (kind, status) == (AppNotFound, 4)
-    assert text == message.format(module=name, file=file, spec=spec)
+    application = f"it has 'application': did you mean {name}:application?"
+    assert text == message.format(module=name, file=file, spec=spec, application=application)
+
+
+WSGI_FUNCTION = "def {}(environ, start_response): ...\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expression", "meant"),
+    [
+        (WSGI_FUNCTION.format("app"), "", "app"),
+        (WSGI_FUNCTION.format("wsgi_app") + "import os as app\n", "", "wsgi_app"),
+        (WSGI_FUNCTION.format("api") + "application = None\n", "app", "api"),
+        (WSGI_FUNCTION.format("shop") + WSGI_FUNCTION.format("app"), "shopp", "shop"),
+        (WSGI_FUNCTION.format("_apps"), "apps", None),
+        ("def create_app(): ...", "", "create_app()"),
+        ("def create_app(name): ...", "", None),
+        ("def create_app(name): ...", "creat_app('x')", None),
+        (WSGI_FUNCTION.format("shop"), "", None),
+    ],
+)
+def test_another_name_may_be_meant(module: Module, text: str, expression: str, meant: str | None) -> None:
+    name = module(text)
+    hint = f"; it has {meant.removesuffix('()')!r}: did you mean {name}:{meant}?" if meant else ")"
+    assert fails(f"{name}:{expression}")[2].endswith(hint)
 
 
 def test_no_module(tmp_path: Path, module: Module) -> None:
@@ -161,7 +187,23 @@ def test_a_module_that_is_no_package(module: Module) -> None:
 
 def test_a_file_instead_of_a_module(module: Module) -> None:
     name = module()
-    assert fails(f"{name}.py:app")[2] == f"no module named '{name}.py'; did you mean '{name}'?"
+    assert fails(f"{name}.py:app")[2] == f"no module named '{name}.py'; did you mean {name}:app?"
+
+
+@pytest.mark.parametrize("path", ["./{}.py", "./{}", "{here}/{}.py", "sub/../{}.py"])
+def test_a_path_instead_of_a_module(module: Module, tmp_path: Path, path: str) -> None:
+    (tmp_path / "sub").mkdir()
+    name = module()
+    spec = path.format(name, here=tmp_path) + ":create('./x')"
+    assert fails(spec)[2].endswith(f"; did you mean {name}:create('./x')?")
+
+
+@pytest.mark.parametrize("path", ["{}/{}", "./{}/{}.py", "{}/{}.py"])
+def test_a_path_into_a_package(module: Module, path: str) -> None:
+    package, _, name = module(package="shop").partition(".")
+    assert fails(path.format(package, name) + ":app")[2].endswith(f"; did you mean {package}.{name}:app?")
+    assert "did you mean" not in fails(f"{package}/nowhere:app")[2]
+    assert "did you mean" not in fails(f"../{package}/{name}.py:app")[2]
 
 
 @pytest.mark.parametrize("spec", ["", ":app", ".", ".app:app", "..app"])
@@ -256,3 +298,11 @@ async def asgi(scope, receive, send):  # type: ignore[no-untyped-def]
 )
 def test_protocols(application: Callable[..., object], expected: str) -> None:
     assert protocol(application) == expected
+
+
+def test_only_wsgi_is_served() -> None:
+    refuse_asgi(wsgi, "m:a")
+    for application in (asgi, ASGI2):
+        with pytest.raises(BootError, match=r"^'m:a' is an ASGI application; this version serves WSGI$") as caught:
+            refuse_asgi(application, "m:a")
+        assert caught.value.status == 3

@@ -11,12 +11,15 @@ from types import ModuleType
 import pytest
 
 from monoceros import __version__, cli
-from monoceros.settings import Settings
+from monoceros.settings import Settings, SettingsError
 
 APP = """
 def app(environ, start_response):
     start_response("200 OK", [])
     return []
+
+async def speaks_asgi(scope, receive, send):
+    pass
 
 nothing = None
 """
@@ -61,13 +64,23 @@ def test_no_application(tmp_path: Path, args: list[str]) -> None:
 @pytest.mark.parametrize(
     ("args", "environ", "message"),
     [
-        (["-w", "four", "myapp:app"], {}, """workers = 'four' (--workers): a whole number, 1 or more, or "auto\""""),
+        (
+            ["-w", "four", "myapp:app"],
+            {},
+            """workers = 'four' (--workers): must be a whole number, 1 or more, or "auto\"""",
+        ),
         (
             ["myapp:app"],
             {"WEB_CONCURRENCY": "x"},
-            """workers = 'x' (environment variable WEB_CONCURRENCY): a whole number, 1 or more, or "auto\"""",
+            """workers = 'x' (environment variable WEB_CONCURRENCY): must be a whole number, 1 or more, or "auto\"""",
         ),
         (["-c", "missing.py", "myapp:app"], {}, "config file missing.py: No such file or directory"),
+        (["--access-logformat", "%(h", "myapp:app"], {}, "access_log_format = '%(h' (--access-logformat): "),
+        (
+            ["--check-config"],
+            {"MONOCEROS_ACCESS_LOG_FORMAT": "%"},
+            "access_log_format = '%' (environment variable MONOCEROS_ACCESS_LOG_FORMAT): '%' at 0",
+        ),
         (["-k", "gevent", "myapp:app"], {}, "worker_class = 'gevent' (--worker-class): gevent workers are not"),
     ],
 )
@@ -93,7 +106,16 @@ def test_a_config_file_that_fails(tmp_path: Path) -> None:
 def test_an_unknown_flag(tmp_path: Path) -> None:
     result = run(tmp_path, "--wrokers", "4", "myapp:app")
     assert result.returncode == 2
-    assert "(did you mean --workers?)" in result.stderr
+    assert result.stderr.endswith("\nmonoceros: error: --wrokers: no such flag (did you mean --workers?)\n")
+
+
+def test_flags_of_existing_deployments(tmp_path: Path) -> None:
+    result = run(tmp_path, "--check-config", "myapp:app", GUNICORN_CMD_ARGS="-p a.pid --worker-tmp-dir /dev/shm")
+    assert result.returncode == 0
+    assert result.stderr == "Warning: GUNICORN_CMD_ARGS -p/--pid has no effect: this version does not have this flag\n"
+    result = run(tmp_path, "-D", "myapp:app")
+    assert result.returncode == 2
+    assert result.stderr.endswith("\nmonoceros: error: -D/--daemon: this version does not have this flag\n")
 
 
 @pytest.mark.parametrize("verb", ["--check-config", "--print-config"])
@@ -106,6 +128,7 @@ def test_an_unknown_flag(tmp_path: Path) -> None:
         ("nowhere:app", 3, "Error: "),
         ("failing:app", 3, "Traceback"),
         ("leaving:app", 3, "Traceback"),
+        ("myapp:speaks_asgi", 3, "Error: 'myapp:speaks_asgi' is an ASGI application; this version serves WSGI\n"),
     ],
 )
 def test_checking_imports_the_application(tmp_path: Path, verb: str, app: str, status: int, error: str) -> None:
@@ -130,6 +153,24 @@ def test_checking_tells_the_notes(tmp_path: Path) -> None:
     assert result.stderr == "Warning: worker (gunicorn.conf.py:1) is not a setting, did you mean workers?\n"
 
 
+@pytest.mark.parametrize(
+    ("flag", "path", "message"),
+    [
+        ("--error-logfile", "missing/a.log", "cannot open the error log 'missing/a.log': No such file or directory"),
+        ("--access-logfile", ".", "cannot open the access log '.': Is a directory"),
+    ],
+)
+def test_checking_looks_at_log_files(tmp_path: Path, flag: str, path: str, message: str) -> None:
+    result = run(tmp_path, "--check-config", flag, path, "myapp:app")
+    assert (result.returncode, result.stderr) == (1, f"Error: {message}\n")
+
+
+def test_checking_makes_no_log_files(tmp_path: Path) -> None:
+    args = ["--check-config", "--error-logfile", "e.log", "--access-logfile", str(tmp_path / "a.log"), "myapp:app"]
+    assert run(tmp_path, *args).returncode == 0
+    assert list(tmp_path.glob("*.log")) == []
+
+
 def test_print_config(tmp_path: Path) -> None:
     result = run(tmp_path, "--print-config", "-w", "3", PORT="5000")
     assert (result.returncode, result.stderr) == (0, "")
@@ -151,6 +192,9 @@ def test_running_and_reloading_start_from_the_same_place(tmp_path: Path, monkeyp
             assert Path.cwd() == tmp_path / "sub"
             assert os.environ["MONOCEROS_WORKERS"] == "9"
             seen.extend([self.settings, self.reload_settings()])
+            (tmp_path / "conf.py").write_text("access_log_format = '%'")
+            with pytest.raises(SettingsError, match=r"access_log_format = .* \(conf\.py:1\): "):
+                self.reload_settings()
             return 7
 
     module = ModuleType("monoceros.arbiter.arbiter")

@@ -1,6 +1,7 @@
 """From what the user typed to the application: import it, call a factory, tell which protocol it speaks."""
 
 import ast
+import difflib
 import importlib
 import inspect
 import os
@@ -9,6 +10,10 @@ from types import ModuleType, TracebackType
 from typing import Any, Final
 
 DEFAULT_NAME: Final = "application"
+
+# What people call an application, and a factory of one.
+USUAL: Final = ("app", "application", "wsgi_app", "api")
+USUAL_FACTORIES: Final = ("create_app", "make_app")
 
 # Where our own frames are, and those of the import machinery between them and the user's.
 OURS: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
@@ -36,8 +41,8 @@ def load(spec: str) -> Application:
     """
     module_name, _, expression = spec.partition(":")
     if not module_name or module_name.startswith("."):
-        raise AppNotFound(f"{spec!r} names no module: say MODULE:NAME")
-    module = _import(module_name)
+        raise AppNotFound(f"{spec!r} names no module: say MODULE:NAME{_dotted(module_name, spec)}")
+    module = _import(module_name, spec)
     application = _evaluate(module, expression or DEFAULT_NAME, spec)
     if application is None:
         raise AppNotFound(f"{spec!r} is None, not an application")
@@ -61,18 +66,24 @@ def users_traceback(traceback: TracebackType | None) -> TracebackType | None:
     return traceback
 
 
-def _import(name: str) -> ModuleType:
+def _import(name: str, spec: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         # The module itself, or a package on the way to it. What it imports in turn is the user's to see whole.
         if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
             raise
-        if name.endswith(".py") and os.path.exists(name):
-            hint = f"; did you mean {name.removesuffix('.py').replace(os.sep, '.')!r}?"
-        else:
-            hint = f"; looked in {os.getcwd()} and on the Python path"
+        hint = _dotted(name, spec) or f"; looked in {os.getcwd()} and on the Python path"
         raise BootError(f"no module named {error.name!r}{hint}") from None
+
+
+def _dotted(path: str, spec: str) -> str:
+    """The hint for who names a file instead of a module, "" if there is no such file below the working directory."""
+    file = os.path.relpath(path).removesuffix(".py") if path else ""
+    name = file.replace(os.sep, ".")
+    if name == path or not all(map(str.isidentifier, name.split("."))) or not os.path.isfile(f"{file}.py"):
+        return ""
+    return f"; did you mean {name}{spec.removeprefix(path)}?"
 
 
 def _evaluate(module: ModuleType, expression: str, spec: str) -> Any:
@@ -111,7 +122,19 @@ def _look_up(module: ModuleType, node: ast.expr, spec: str) -> Any:
         return getattr(owner, attribute)
     except AttributeError:
         file = f" ({module.__file__})" if getattr(module, "__file__", None) else ""
-        raise AppNotFound(f"no {attribute!r} in {where}{file}") from None
+        # Of a longer expression only a part would be right.
+        alone = isinstance(node, ast.Name) and node.id == (spec.partition(":")[2] or DEFAULT_NAME)
+        meant = _meant(module, attribute) if alone else None
+        hint = f"; it has {meant.removesuffix('()')!r}: did you mean {module.__name__}:{meant}?" if meant else ""
+        raise AppNotFound(f"no {attribute!r} in {where}{file}{hint}") from None
+
+
+def _meant(module: ModuleType, name: str) -> str | None:
+    """What may be meant by a name that is not in the module."""
+    there = {each: thing for each, thing in vars(module).items() if callable(thing) and not each.startswith("_")}
+    near = difflib.get_close_matches(name, there, 1, cutoff=0.75)
+    factories = [f"{each}()" for each in USUAL_FACTORIES if each in there and _required(there[each]) == 0]
+    return next(iter([*near, *(each for each in USUAL if each in there), *factories]), None)
 
 
 def protocol(application: Application) -> str:
@@ -124,6 +147,13 @@ def protocol(application: Application) -> str:
     if inspect.iscoroutinefunction(application) or inspect.iscoroutinefunction(call):
         return "asgi"
     return "asgi2" if _required(application) == 1 else "wsgi"
+
+
+def refuse_asgi(application: Application, spec: str) -> None:
+    """Raises `BootError` for an application that this version does not serve; `spec` is what the user calls it."""
+    spoken = protocol(application)
+    if spoken != "wsgi":
+        raise BootError(f"{spec!r} is an {spoken.rstrip('2').upper()} application; this version serves WSGI")
 
 
 def _required(application: Application) -> int | None:

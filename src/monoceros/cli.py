@@ -4,6 +4,7 @@ Exit statuses: 0, 1 for settings that are not usable, 2 for usage errors of the 
 fails on import, 4 for one that is not there. The arbiter has the last word on a server that ran.
 """
 
+import errno
 import os
 import sys
 import traceback
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from monoceros import app
+from monoceros.ops import access
 from monoceros.settings import Settings, SettingsError
 from monoceros.settings.load import load
 from monoceros.settings.place import enter, here
@@ -30,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.path.insert(0, launched)
 
     def reload_settings() -> Settings:
-        return load(arguments, environ, launched)
+        return checked(load(arguments, environ, launched))
 
     try:
         settings = reload_settings()
@@ -51,21 +53,51 @@ def main(argv: Sequence[str] | None = None) -> int:
         return complain(str(error), error.status)
 
 
+def checked(settings: Settings) -> Settings:
+    """The same settings. Raises SettingsError for what the table cannot know, because it is others who do."""
+    format = settings.access_log_format
+    try:
+        access.check(format)
+    except ValueError as error:
+        origin, wrong = (
+            settings.origins["access_log_format"],
+            str(error).removeprefix(f"access log format {format!r}: "),
+        )
+        raise SettingsError(f"access_log_format = {format!r} ({origin}): {wrong}") from None
+    return settings
+
+
 def check(settings: Settings) -> int:
     """Import the application as a worker would, and say on stderr what is wrong. Returns the exit status."""
     for note in settings.notes:
         print(f"Warning: {note}", file=sys.stderr)
     enter(settings)
+    for what, path in (("error log", settings.errorlog), ("access log", settings.accesslog)):
+        if path not in (None, "-") and (wrong := why_not_written(path)):
+            return complain(f"cannot open the {what} {path!r}: {os.strerror(wrong)}", SettingsError.status)
     if settings.wsgi_app is None:
         return 0 if settings.print_config else complain(NO_APPLICATION, SettingsError.status)
     try:
-        app.load(settings.wsgi_app)
+        app.refuse_asgi(app.load(settings.wsgi_app), settings.wsgi_app)
     except app.BootError as error:
         return complain(str(error), error.status)
     except (Exception, SystemExit):  # anything that a user's module can do when it is imported
         traceback.print_exc()
         return app.BootError.status
     return 0
+
+
+def why_not_written(path: str) -> int:
+    """The errno that opening a log would meet, 0 if none is foreseen.
+
+    It is not tried: an empty file that belongs to who checks could keep the server from writing to it.
+    """
+    if os.path.isdir(path):
+        return errno.EISDIR
+    directory = os.path.dirname(path) or "."
+    if not os.path.isdir(directory):
+        return errno.ENOENT
+    return 0 if os.access(path if os.path.exists(path) else directory, os.W_OK) else errno.EACCES
 
 
 def complain(text: str, status: int) -> int:

@@ -51,6 +51,7 @@ class Listener:
         self.name = address.name
         # What getsockname says costs a system call, and is asked for with each connection.
         self.bound = sock.getsockname()
+        self._file = _identity(address.path) if address.kind == "unix" else None
 
     def __str__(self) -> str:
         if self.sock.family == socket.AF_UNIX:
@@ -141,13 +142,18 @@ class Listener:
         self.close()
 
     def _unlink(self) -> None:
-        path = self.address.path
-        if path.startswith("\0"):
-            return
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            return
+        """Remove our socket's file, if it is still ours: another server may have put its own there."""
+        if self._file is not None and self._file == _identity(self.address.path):
+            os.unlink(self.address.path)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Device and inode of a file; None if there is none, as for an abstract socket."""
+    try:
+        status = os.lstat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 # socket(7), asm-generic/socket.h

@@ -40,8 +40,8 @@ def test_what_is_not_given_is_auto() -> None:
         ("gevent", "gevent workers are not available yet"),
         ("gunicorn.workers.geventlet.EventletWorker", "eventlet workers are not available yet"),
         ("tornado", "tornado workers are not available yet"),
-        ("gthraed", "no such kind of worker, did you mean 'gthread'?"),
-        ("Sync", "no such kind of worker, did you mean 'sync'?"),
+        ("gthraed", "no such kind of worker; did you mean gthread?"),
+        ("Sync", "no such kind of worker; did you mean sync?"),
         ("myproject.Special", "worker classes of others cannot be used"),
         ("fast", "no such kind of worker"),
     ],
@@ -50,7 +50,7 @@ def test_what_is_not_served(name: str, reason: str) -> None:
     settings = Settings(worker_class=name, origins={"worker_class": "--worker-class"})
     with pytest.raises(SettingsError) as caught:
         kind(settings)
-    expected = f"worker_class = '{name}' (--worker-class): {reason}; this version serves sync and gthread"
+    expected = f"worker_class = '{name}' (--worker-class): {reason} (this version has sync and gthread)"
     assert str(caught.value) == expected
     assert caught.value.status == 1
 

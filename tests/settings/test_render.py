@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from monoceros import __version__
-from monoceros.settings import Settings
+from monoceros.settings import Settings, absent
 from monoceros.settings.load import load
-from monoceros.settings.render import literal, parser, print_config, reference
+from monoceros.settings.render import literal, parser, print_config, reference, shown_flag
 from monoceros.settings.table import ROWS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "settings.md"
@@ -73,8 +73,11 @@ def test_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
         parser().split(["--help"])
     assert caught.value.code == 0
     out = capsys.readouterr().out
-    assert out.startswith("usage: monoceros [OPTIONS] [APP]\n")
+    assert out.startswith("usage: monoceros [OPTIONS] APPLICATION [OPTIONS]\n")
     assert [flag for row in ROWS.values() for flag in row.flags if flag not in out] == []
+    sendfile = out.partition("--no-sendfile")[2].partition("--reuse-port")[0]
+    assert "[True]" not in sendfile
+    assert [name for name in absent.FLAGS if shown_flag(name).rpartition("/")[2] + " " in out] == []
     assert '%(h)s %(l)s %(u)s %(t)s "%(r)s"' in out
 
 

@@ -198,6 +198,28 @@ def test_what_is_no_address(text: object) -> None:
         values.address(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "right"),
+    {
+        "::1:8000": "[::1]:8000 or [::1:8000]",
+        "fe80::1%eth0:80": "[fe80::1%eth0]:80 or [fe80::1%eth0:80]",
+        "tcp://2001:db8::1:443": "[2001:db8::1]:443 or [2001:db8::1:443]",
+        ":::80": "[::]:80",
+        "0:0:0:0:0:0:0:1:8000": "[0:0:0:0:0:0:0:1]:8000",
+        "::1:80000": "[::1]:80000",
+    }.items(),
+)
+def test_an_ipv6_address_with_a_port_goes_in_brackets(text: str, right: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        values.address(text)
+    assert str(caught.value) == f"{right}: an IPv6 address with a port goes in brackets"
+
+
+@pytest.mark.parametrize("text", ["::", "::1", "::10", "::8000", "2001:db8::10", "fe80::1:a80", "1:2:3:4:5:6:7:8000"])
+def test_an_ipv6_address_alone_needs_no_brackets(text: str) -> None:
+    assert values.address(text) == values.address(f"[{text}]")
+
+
 @pytest.mark.parametrize("text", ["a:65536", "a:100000", "99999999"])
 def test_a_port_has_sixteen_bits(text: str) -> None:
     with pytest.raises(ValueError, match="a port from 0 to 65535"):

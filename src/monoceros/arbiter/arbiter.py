@@ -35,6 +35,11 @@ BOOT_TIMEOUT: Final = 120.0
 BIND_TRIES: Final = 5
 BIND_PAUSE: Final = 1.0
 
+# A sleep that took this much longer than asked, in milliseconds, and how long the workers then get to speak up.
+STOPPED: Final = 2_500
+# How often to look meanwhile, in seconds.
+LENIENT_LOOK: Final = 0.1
+
 # How long workers may take to leave once somebody is in a hurry, in seconds.
 HURRY: Final = 2.0
 
@@ -61,6 +66,7 @@ class Arbiter:
         self._environ = dict(os.environ)
         self._oom_kills = causes.oom_kills()
         self._stopping = False
+        self._lenient_until = 0
 
     def run(self) -> int:
         """Serve until told to stop. Returns the exit status."""
@@ -140,6 +146,8 @@ class Arbiter:
     def _turn(self) -> None:
         """Do what is due, then sleep until something happens or could be missed."""
         for action in self.children.step(clock()):
+            if clock() < self._lenient_until and isinstance(action, Abort | Kill):
+                continue
             match action:
                 case Spawn():
                     if not self._spawn():
@@ -154,13 +162,18 @@ class Arbiter:
                 case Kill(child):
                     child.killed = True
                     self._signal(child, signal.SIGKILL)
-        self._wait(self.children.next_wake(clock()))
+        soonest = LENIENT_LOOK if clock() < self._lenient_until else 0.0
+        self._wait(max(soonest, self.children.next_wake(clock())))
 
     def _wait(self, seconds: float) -> None:
         """Sleep, and handle the signals that end the sleep."""
+        due = clock() + int(seconds * 1000)
         if self.selector.select(seconds):
             for number in self.signals.drain():
                 self._on_signal(number)
+        elif clock() > due + STOPPED:
+            # Not the workers are late, all of us were stopped (docker pause, a laptop's lid): let them speak first.
+            self._lenient_until = clock() + STOPPED
 
     def _on_signal(self, number: int) -> None:
         handler = self.HANDLERS.get(number)

@@ -132,10 +132,13 @@ class Children:
     def step(self, now: int) -> list[Action]:
         """What brings us closer to `target` ready workers of this generation. Only says; the arbiter does.
 
-        A new generation sends one scout first. As its workers get ready, as many of the old retire.
+        A new generation sends one scout first. As its workers get ready, as many of the old retire; those of
+        the old that have not got ready by now are not needed any more.
         """
         self.look()
-        fresh, stale = self._staying()
+        fresh, older = self._staying()
+        stale = [child for child in older if child.ready]
+        obsolete = [child for child in older if not child.ready]
         ready = [child for child in fresh if child.ready]
         missing = self._missing(fresh, stale)
         if self._pause:
@@ -144,7 +147,7 @@ class Children:
         return [
             *self._overdue(now),
             *(Spawn() for _ in range(missing)),
-            *(Retire(child) for child in (stale + ready)[:surplus]),
+            *(Retire(child) for child in obsolete + (stale + ready)[:surplus]),
         ]
 
     def _staying(self) -> tuple[list[Child], list[Child]]:

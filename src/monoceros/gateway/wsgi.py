@@ -67,6 +67,7 @@ class Exchange:
     __slots__ = (
         "_app",
         "_input",
+        "_method",
         "_sendfile",
         "_sink",
         "environ",
@@ -85,6 +86,7 @@ class Exchange:
         self._sink = sink
         self._input = input
         self._sendfile = sendfile
+        self._method: str = environ["REQUEST_METHOD"]  # as sent: middleware may set another in the environ
         self.response: Response | None = None
         self.sent = 0
         self.started = False
@@ -220,12 +222,12 @@ class Exchange:
 
     def _with_length(self, response: Response, length: int) -> Response:
         """The same head with a Content-Length, where that says something about this answer."""
-        if response.status in WITHOUT_CONTENT or (self.environ["REQUEST_METHOD"] == "HEAD" and not length):
+        if response.status in WITHOUT_CONTENT or (self._method == "HEAD" and not length):
             return response
         return response.with_length(length)
 
     def _has_content(self, response: Response) -> bool:
-        return self.environ["REQUEST_METHOD"] != "HEAD" and response.status not in WITHOUT_CONTENT
+        return self._method != "HEAD" and response.status not in WITHOUT_CONTENT
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
         """Let the kernel send the file. False if it is no regular file, or there is nothing to send of it."""
@@ -254,7 +256,7 @@ class Exchange:
         return True
 
     def _name(self) -> tuple[str, str]:
-        return self.environ["REQUEST_METHOD"], self.environ["RAW_URI"]
+        return self._method, self.environ["RAW_URI"]
 
 
 def early_hints(headers: Headers) -> Informational:

@@ -238,7 +238,7 @@ def environ_value(environ: Mapping[str, Any] | None, name: str) -> str:
         return "-"
     key: str | None = name.upper()  # as nearly all are
     if key not in environ:
-        key = next((each for each in environ if each.lower() == name), None)
+        key = next((each for each in environ if isinstance(each, str) and each.lower() == name), None)
     if key is None:
         return "-"
     try:

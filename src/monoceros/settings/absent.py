@@ -1,18 +1,22 @@
-"""Gunicorn's settings that this version does not have: what a config file that sets one is told.
+"""Gunicorn's settings that this version does not have: what a config file or a flag that sets one is told.
 
 To ignore them without a word would leave somebody with plain HTTP who asked for TLS. Each goes from here as it
 gets its row in the table.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
-# Without these the server would be less protected than its operator believes: they are refused.
+# Without these the server would be less protected than its operator believes: they are refused. So is `daemon`, for
+# whose start script would wait for ever.
 REFUSED: Final = frozenset(
     (
         "ca_certs",
         "cert_reqs",
         "certfile",
         "ciphers",
+        "daemon",
         "group",
         "initgroups",
         "keyfile",
@@ -33,8 +37,8 @@ IGNORED: Final = frozenset(
         "casefold_http_method",
         "child_exit",
         "control_socket",
-        "daemon",
         "dirty_apps",
+        "do_handshake_on_connect",
         "dogstatsd_tags",
         "enable_backlog_metric",
         "enable_stdio_inheritance",
@@ -59,11 +63,14 @@ IGNORED: Final = frozenset(
         "pre_exec",
         "pre_fork",
         "pre_request",
+        "proxy_allow_ips",
         "reload",
         "reload_extra_files",
         "spew",
+        "ssl_version",
         "statsd_host",
         "strip_header_spaces",
+        "suppress_ragged_eofs",
         "syslog",
         "when_ready",
         "worker_abort",
@@ -72,5 +79,116 @@ IGNORED: Final = frozenset(
     )
 )
 
+# Nobody misses these. They say where to put what we do not make, or how to do what is spoken of already.
+NEEDLESS: Final = frozenset(
+    (
+        "control_socket_disable",
+        "control_socket_mode",
+        "default_proc_name",
+        "dirty_graceful_timeout",
+        "dirty_post_fork",
+        "dirty_threads",
+        "dirty_timeout",
+        "dirty_worker_exit",
+        "dirty_worker_init",
+        "dirty_workers",
+        "disable_redirect_access_to_syslog",
+        "http2_initial_window_size",
+        "http2_max_concurrent_streams",
+        "http2_max_frame_size",
+        "http2_max_header_list_size",
+        "http_parser",
+        "on_dirty_starting",
+        "raw_paste_global_conf",
+        "reload_engine",
+        "statsd_prefix",
+        "syslog_addr",
+        "syslog_facility",
+        "syslog_prefix",
+        "tmp_upload_dir",
+        "uwsgi_allow_ips",
+        "websocket_max_message_size",
+        "worker_tmp_dir",
+    )
+)
+
 # What these are by default, which says nothing: Gunicorn's are off, plain or none.
-NEUTRAL: Final[tuple[object, ...]] = (None, False, "", 0, "off", "http", "h1", "auto", [], (), {})
+NEUTRAL: Final[tuple[object, ...]] = (None, False, "", 0, "0", "off", "http", "h1", "auto", [], (), {})
+
+# The flags of those that have some, and after them what stands for a value, if they take one.
+FLAGS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "asgi_disconnect_grace_period": "--asgi-disconnect-grace-period VALUE",
+        "asgi_lifespan": "--asgi-lifespan VALUE",
+        "asgi_loop": "--asgi-loop VALUE",
+        "ca_certs": "--ca-certs VALUE",
+        "casefold_http_method": "--casefold-http-method",
+        "cert_reqs": "--cert-reqs VALUE",
+        "certfile": "--certfile VALUE",
+        "ciphers": "--ciphers VALUE",
+        "control_socket": "--control-socket VALUE",
+        "control_socket_disable": "--no-control-socket",
+        "control_socket_mode": "--control-socket-mode VALUE",
+        "daemon": "-D --daemon",
+        "dirty_apps": "--dirty-app VALUE",
+        "dirty_graceful_timeout": "--dirty-graceful-timeout VALUE",
+        "dirty_threads": "--dirty-threads VALUE",
+        "dirty_timeout": "--dirty-timeout VALUE",
+        "dirty_workers": "--dirty-workers VALUE",
+        "disable_redirect_access_to_syslog": "--disable-redirect-access-to-syslog",
+        "do_handshake_on_connect": "--do-handshake-on-connect",
+        "dogstatsd_tags": "--dogstatsd-tags VALUE",
+        "enable_backlog_metric": "--enable-backlog-metric",
+        "enable_stdio_inheritance": "-R --enable-stdio-inheritance",
+        "group": "-g --group VALUE",
+        "http2_cleartext": "--http2-cleartext VALUE",
+        "http2_initial_window_size": "--http2-initial-window-size VALUE",
+        "http2_max_concurrent_streams": "--http2-max-concurrent-streams VALUE",
+        "http2_max_frame_size": "--http2-max-frame-size VALUE",
+        "http2_max_header_list_size": "--http2-max-header-list-size VALUE",
+        "http_parser": "--http-parser VALUE",
+        "http_protocols": "--http-protocols VALUE",
+        "initgroups": "--initgroups",
+        "keyfile": "--keyfile VALUE",
+        "logconfig": "--log-config VALUE",
+        "logconfig_json": "--log-config-json VALUE",
+        "logger_class": "--logger-class VALUE",
+        "paste": "--paste --paster VALUE",
+        "permit_obsolete_folding": "--permit-obsolete-folding",
+        "permit_unconventional_http_method": "--permit-unconventional-http-method",
+        "permit_unconventional_http_version": "--permit-unconventional-http-version",
+        "pidfile": "-p --pid VALUE",
+        "protocol": "--protocol VALUE",
+        "proxy_allow_ips": "--proxy-allow-from VALUE",
+        "proxy_protocol": "--proxy-protocol [VALUE]",
+        "raw_paste_global_conf": "--paste-global VALUE",
+        "reload": "--reload",
+        "reload_engine": "--reload-engine VALUE",
+        "reload_extra_files": "--reload-extra-file VALUE",
+        "spew": "--spew",
+        "ssl_version": "--ssl-version VALUE",
+        "statsd_host": "--statsd-host VALUE",
+        "statsd_prefix": "--statsd-prefix VALUE",
+        "strip_header_spaces": "--strip-header-spaces",
+        "suppress_ragged_eofs": "--suppress-ragged-eofs",
+        "syslog": "--log-syslog",
+        "syslog_addr": "--log-syslog-to VALUE",
+        "syslog_facility": "--log-syslog-facility VALUE",
+        "syslog_prefix": "--log-syslog-prefix VALUE",
+        "umask": "-m --umask VALUE",
+        "user": "-u --user VALUE",
+        "uwsgi_allow_ips": "--uwsgi-allow-from VALUE",
+        "websocket_max_message_size": "--websocket-max-message-size VALUE",
+        "worker_tmp_dir": "--worker-tmp-dir VALUE",
+    }
+)
+
+
+def verdict(name: str, value: object) -> str:
+    """What becomes of a setting: "refused", "ignored", or "" if nothing needs to be said.
+
+    That is so if it is none of these, and if what it says is what happens anyway.
+    """
+    if value in NEUTRAL:
+        return ""
+    return "refused" if name in REFUSED else "ignored" if name in IGNORED else ""

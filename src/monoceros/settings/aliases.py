@@ -45,7 +45,7 @@ WORKER_CLASSES: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
-SERVED: Final = "this version serves sync and gthread"
+SERVED: Final = "(this version has sync and gthread)"
 
 
 def kind(settings: Settings) -> str:
@@ -56,9 +56,9 @@ def kind(settings: Settings) -> str:
     name = settings.worker_class
     known = WORKER_CLASSES.get(name)
     if known is None:
-        raise _refusal(settings, f"{_guess(name)}; {SERVED}")
+        raise _refusal(settings, f"{_guess(name)} {SERVED}")
     if known in LATER:
-        raise _refusal(settings, f"{known} workers are not available yet; {SERVED}")
+        raise _refusal(settings, f"{known} workers are not available yet {SERVED}")
     # A sync worker has one thread, so whoever asks for more means the kind that has more.
     return "gthread" if known == "sync" and settings.threads > 1 else known
 
@@ -72,7 +72,7 @@ def _guess(name: str) -> str:
     """What may be meant by a name that is not in the table."""
     close = difflib.get_close_matches(name.lower(), WORKER_CLASSES, 1, cutoff=0.7)
     if close:
-        return f"no such kind of worker, did you mean {close[0]!r}?"
+        return f"no such kind of worker; did you mean {close[0]}?"
     if "." in name or ":" in name:
         return "worker classes of others cannot be used"
     return "no such kind of worker"

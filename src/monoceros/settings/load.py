@@ -46,16 +46,19 @@ def load(argv: Sequence[str], environ: Mapping[str, str] = os.environ, cwd: str 
     """The settings that hold for a command line (without the program's name), an environment and a directory.
 
     `cwd` is where relative paths to config files begin; a server that has changed its directory since gives the one
-    that it was started in. Raises SettingsError, one line that names the place to mend. For what argparse calls a usage
-    error (an unknown flag), exits with status 2.
+    that it was started in. Raises SettingsError, one line that names the places to mend. For what argparse calls a
+    usage error (an unknown flag), exits with status 2.
     """
     directory = cwd or here(environ)
     notes: list[str] = []
     above = [*_variables(environ, notes), *_arguments(environ, notes), *_command_line(list(argv), notes)]
     file = _file([given for given in above if given.name == "config"], directory)
-    given = [*_defaults(environ), *(_from_file(file, notes) if file else ()), *above]
+    wrong: list[str] = []
+    given = [*_defaults(environ), *(_from_file(file, notes, wrong) if file else ()), *above]
+    values = _values(given, wrong)
+    if wrong:
+        raise SettingsError("; ".join(wrong))
 
-    values: dict[str, Any] = {one.name: parsed(one) for one in given}
     origins = {one.name: one.origin for one in given}
     if file and "config" not in values:
         values["config"], origins["config"] = file.shown, f"found in {directory}"
@@ -70,26 +73,37 @@ def changes(old: Settings, new: Settings) -> list[str]:
     return [row.name for row in ROWS.values() if not row.live and getattr(old, row.name) != getattr(new, row.name)]
 
 
+def _values(given: Sequence[Given], wrong: list[str]) -> dict[str, Any]:
+    """The values by name, the last one of each. What cannot be one is told to `wrong`."""
+    values = {}
+    for one in given:
+        try:
+            values[one.name] = parsed(one)
+        except SettingsError as error:
+            wrong.append(str(error))
+    return values
+
+
 def parsed(given: Given) -> Any:
     """The value of a setting. Raises SettingsError, saying what would be right."""
     try:
         return ROWS[given.name].parse(given.value)
     except ValueError as error:
-        raise _refusal(given, str(error)) from None
+        raise _refusal(given, f"must be {error}") from None
 
 
-def _refusal(given: Given, right: str) -> SettingsError:
+def _refusal(given: Given, wrong: str) -> SettingsError:
     shown = " ".join(repr(given.value).split())
     if len(shown) > 80:
         shown = f"{shown[:77]}..."
-    return SettingsError(f"{given.name} = {shown} ({given.origin}): {right}")
+    return SettingsError(f"{given.name} = {shown} ({given.origin}): {wrong}")
 
 
 def _check(settings: Settings) -> None:
     """What one value alone cannot tell."""
     if not os.path.isdir(settings.chdir):
         origin = settings.origins.get("chdir", "default")
-        raise _refusal(Given("chdir", settings.chdir, origin), "a directory that exists")
+        raise _refusal(Given("chdir", settings.chdir, origin), "no such directory")
     aliases.kind(settings)
 
 
@@ -121,8 +135,8 @@ def _arguments(environ: Mapping[str, str], notes: list[str]) -> Iterator[Given]:
             raise SettingsError(f"{variable}: {error}") from None
         found = render.parser(variable).split(argv)
         for app in found.pop("app", ()):
-            notes.append(f"{variable}: {app!r} is not used, an application is named on the command line or by wsgi_app")
-        for name, value in found.items():
+            notes.append(f"{variable}: {app!r} is not used: name the application on the command line or by wsgi_app")
+        for name, value in _present(found, notes, f"{variable} "):
             yield Given(name, value, f"{variable} {ROWS[name].flag}")
 
 
@@ -133,8 +147,17 @@ def _command_line(argv: list[str], notes: list[str]) -> Iterator[Given]:
         yield Given("wsgi_app", apps[0], "command line")
     for more in apps[1:]:
         notes.append(f"command line: {more!r} is not used, the application is {apps[0]!r}")
-    for name, value in found.items():
+    for name, value in _present(found, notes):
         yield Given(name, value, ROWS[name].flag)
+
+
+def _present(found: Mapping[str, Any], notes: list[str], source: str = "") -> Iterator[tuple[str, Any]]:
+    """What flags say, but for those of Gunicorn's that are not there: they get a note, if they are missed at all."""
+    for name, value in found.items():
+        if name in ROWS:
+            yield name, value
+        elif absent.verdict(name, value):
+            notes.append(f"{source}{render.shown_flag(name)} has no effect: this version does not have this flag")
 
 
 def _file(asked: list[Given], directory: str) -> pyfile.ConfigFile | None:
@@ -145,12 +168,20 @@ def _file(asked: list[Given], directory: str) -> pyfile.ConfigFile | None:
     return pyfile.read(config, directory) if config else None
 
 
-def _from_file(file: pyfile.ConfigFile, notes: list[str]) -> Iterator[Given]:
-    """The settings among the names of a config file. Unknown names are its own; likely slips get a note."""
+def _from_file(file: pyfile.ConfigFile, notes: list[str], wrong: list[str]) -> Iterator[Given]:
+    """The settings among the names of a config file. Unknown names are its own; likely slips get a note.
+
+    Gunicorn's settings that are not there are noted, or are told to `wrong`, all in one.
+    """
+    refused = []
     settings = {name for name, row in ROWS.items() if FILE in row.sources}
     for name, value in file.names.items():
         if name in absent.REFUSED | absent.IGNORED:
-            _tell_absent(name, value, file.origin(name), notes)
+            said = "" if isinstance(value, ModuleType) else absent.verdict(name, value)
+            if said == "refused":
+                refused.append(f"{name} ({file.origin(name)})")
+            elif said == "ignored":
+                notes.append(f"{name} ({file.origin(name)}) has no effect: this version does not have this setting")
         elif name not in settings:
             meant = None if isinstance(value, ModuleType) or callable(value) else _meant(name, file.names)
             if meant:
@@ -159,15 +190,10 @@ def _from_file(file: pyfile.ConfigFile, notes: list[str]) -> Iterator[Given]:
             notes.append(f"{name} ({file.origin(name)}) is a module there, not taken as the setting")
         else:
             yield Given(name, value, file.origin(name))
-
-
-def _tell_absent(name: str, value: object, origin: str, notes: list[str]) -> None:
-    """Refuse or note a setting of Gunicorn's that is not there, unless what it says is what happens anyway."""
-    if value in absent.NEUTRAL or isinstance(value, ModuleType):
-        return
-    if name in absent.REFUSED:
-        raise SettingsError(f"{name} ({origin}): this version does not have this setting, and would serve without it")
-    notes.append(f"{name} ({origin}) has no effect: this version does not have this setting")
+    if refused:
+        remove = "remove the lines" if refused[1:] else "remove the line"
+        cannot = "this version cannot do this, and will not start as if it had"
+        wrong.append(f"{', '.join(refused)}: {cannot}; {remove}")
 
 
 def _meant(name: str, names: Mapping[str, object]) -> str | None:

@@ -11,8 +11,12 @@ from itertools import groupby
 from typing import Any, Final, NoReturn
 
 from monoceros import __version__
+from monoceros.settings import absent
 from monoceros.settings.table import DEFAULTS_FROM_ENVIRONMENT, FILE, FLAG, ROWS, VARIABLE, Row, Settings
 from monoceros.settings.values import Address, Networks
+
+# How alike two flags must be for "did you mean": `--bnid` and `--bind` are (0.83).
+ALIKE: Final = 0.75
 
 # The page's own words. What it says about a setting stands in the table.
 INTRODUCTION: Final = """\
@@ -45,42 +49,68 @@ class Parser(argparse.ArgumentParser):
         """`source` is named in messages, e.g. the variable that the arguments were found in."""
         super().__init__(
             prog="monoceros",
-            usage="%(prog)s [OPTIONS] [APP]",
+            usage="%(prog)s [OPTIONS] APPLICATION [OPTIONS]",
             description="Serve a Python web application over HTTP.",
             argument_default=argparse.SUPPRESS,
-            epilog="APP is MODULE:VARIABLE or MODULE:FACTORY(), as in myproject.wsgi:application.",
+            epilog="APPLICATION is MODULE:VARIABLE or MODULE:FACTORY(), as in myproject.wsgi:application.",
         )
         self.source = source
 
     def split(self, argv: list[str]) -> dict[str, Any]:
         """The arguments by name of setting, as raw text; the positional ones as "app".
 
-        Exits with status 2, as argparse does, for a flag that is unknown or lacks its value.
+        Exits with status 2, as argparse does, for a flag that is unknown, lacks its value, or is refused.
         """
-        found, unknown = self.parse_known_args(argv)
+        known, unknown = self.parse_known_args(argv)
+        found = vars(known)
+        slips = [word.partition("=")[0] for word in [*unknown, *found.get("app", ())] if word.startswith("-")]
+        if slips:
+            self.error(f"{slips[0]}: no such flag{_hint(slips[0])}")
         if unknown:
-            flags = [flag for action in self._actions for flag in action.option_strings]
-            slips = [word.partition("=")[0] for word in unknown if word.startswith("--")]
-            near = difflib.get_close_matches(slips[0], flags, 1) if slips else []
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
-        return vars(found)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        refused = [shown_flag(name) for name, value in found.items() if absent.verdict(name, value) == "refused"]
+        if refused:
+            self.error(
+                f"{', '.join(refused)}: this version does not have {'these flags' if refused[1:] else 'this flag'}"
+            )
+        return found
 
     def error(self, message: str) -> NoReturn:
         super().error(f"{self.source}: {message}" if self.source else message)
 
 
+def _hint(slip: str) -> str:
+    """What somebody may have meant by a flag that is none, as far as it would be of use."""
+    ours = [flag for row in ROWS.values() for flag in row.flags]
+    absentees = [word for usage in absent.FLAGS.values() for word in usage.split()]
+    near = difflib.get_close_matches(slip, [*ours, *absentees], 1, ALIKE)
+    return f" (did you mean {near[0]}?)" if slip.startswith("--") and near and near[0] in ours else ""
+
+
+def shown_flag(name: str) -> str:
+    """The flags of a setting that is not there, as argparse names them in its messages."""
+    return "/".join(word for word in absent.FLAGS[name].split() if word.startswith("-"))
+
+
 def parser(source: str = "") -> Parser:
     """The table as a command line. Values stay text: who reads them knows better than argparse what is wrong."""
     result = Parser(source)
-    result.add_argument("app", nargs="*", metavar="APP", help="The application to serve.")
+    result.add_argument("app", nargs="*", metavar="APPLICATION", help="The application to serve.")
     result.add_argument("-v", "--version", action="version", version=f"monoceros (version {__version__})")
     for section, rows in groupby(ROWS.values(), lambda row: row.section):
         group = result.add_argument_group(section)
         for row in filter(lambda row: row.flags, rows):
             extra: dict[str, Any] = {"metavar": row.metavar} if row.action in ("store", "append") else {}
-            help = f"{row.help} [{shown_default(row)}]".replace("%", "%%")
+            # A flag that turns something off would seem to be on.
+            default = "" if row.action == "store_false" else f" [{shown_default(row)}]"
+            help = f"{row.help}{default}".replace("%", "%%")
             group.add_argument(*row.flags, dest=row.name, action=row.action, help=help, **extra)
+    for name, usage in absent.FLAGS.items():
+        flags = [word for word in usage.split() if word.startswith("-")]
+        takes: dict[str, Any] = {"action": "store_true"}
+        if "VALUE" in usage:
+            takes = {"nargs": "?", "const": True} if "[VALUE]" in usage else {}
+        result.add_argument(*flags, dest=name, help=argparse.SUPPRESS, **takes)
     return result
 
 

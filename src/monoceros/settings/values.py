@@ -237,7 +237,8 @@ def address(value: object) -> Address:
 
     What is left out is 127.0.0.1, or 8000. So "8000" is port 8000 here (Gunicorn looks for a host of that name). As
     with Gunicorn, ":8000" is that port on all IPv4 addresses, and "" is ":8000". An IPv6 address alone needs no
-    brackets. "unix:@name" is an abstract socket (for a file of that name: "unix:./@name").
+    brackets, unless its end looks like a port. "unix:@name" is an abstract socket (for a file of that name:
+    "unix:./@name").
     """
     if isinstance(value, Address):
         return value
@@ -277,15 +278,32 @@ def _tcp(where: str) -> Address:
             raise ValueError(ADDRESS)
         host, port = _ipv6(host), rest[1:] if rest else str(DEFAULT_PORT)
     elif where.count(":") > 1:
-        host, port = _ipv6(where), str(DEFAULT_PORT)
+        host, port = _bare_ipv6(where), str(DEFAULT_PORT)
     else:
         host, colon, port = where.partition(":")
         host, port = host.lower() or "0.0.0.0", port if colon else str(DEFAULT_PORT)
     if not re.fullmatch(r"[^\s/@,\[\]]+", host) or not port.isdecimal():
         raise ValueError(ADDRESS)
     if len(port) > 5 or int(port) > 65535:
-        raise ValueError("a port from 0 to 65535")
+        raise ValueError("HOST:PORT with a port from 0 to 65535")
     return Address("tcp", host=host, port=int(port))
+
+
+def _bare_ipv6(where: str) -> str:
+    """The address; not if it could as well be one with a port: "::1:8000" is an address, too, but nobody means it."""
+    host, _, port = where.rpartition(":")
+    if re.fullmatch("[0-9]{2,5}", port) and _is_ipv6(host):
+        whole = f" or [{where}]" if _is_ipv6(where) else ""
+        raise ValueError(f"[{host}]:{port}{whole}: an IPv6 address with a port goes in brackets")
+    return _ipv6(where)
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _ipv6(host: str) -> str:

@@ -36,7 +36,7 @@ from monoceros.wire.events import (
     TargetTooLong,
 )
 from monoceros.wire.fields import FieldBlock
-from monoceros.wire.line import request_line
+from monoceros.wire.line import refuse_tls, request_line
 from monoceros.wire.response import PHRASES, Defaults, Response, check_field, serialise
 
 
@@ -216,8 +216,7 @@ class H1Connection:
     def _incomplete(self) -> Pause | Closed:
         """What there is to say of a head whose end has not come: too long, cut off, or to be waited for."""
         buffer, at, limits = self._buffer, self._at, self._limits
-        if buffer[at : at + 2] == b"\x16\x03":
-            raise RemoteError("a TLS handshake on a port that speaks plain HTTP")
+        refuse_tls(buffer, at)
         size = len(buffer) - at
         # What is here may end in a part of the CR LF, or CR LF CR LF, that is awaited: it does not count.
         if size - 1 > limits.line > 0 and buffer.find(b"\r\n", at, at + limits.line + 2) < 0:

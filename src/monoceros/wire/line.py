@@ -56,9 +56,16 @@ def request_line(raw: bytes) -> RequestLine:
     return line
 
 
+def refuse_tls(data: bytes | bytearray, at: int = 0) -> None:
+    """Say so if somebody speaks TLS to us: a record of the type handshake begins with these (RFC 8446 §5.1)."""
+    if data[at : at + 2] == b"\x16\x03":
+        raise RemoteError("a TLS handshake on a port that speaks plain HTTP")
+
+
 def _parse(raw: bytes) -> RequestLine:
     match = grammar.request_line.fullmatch(raw)
     if match is None:
+        refuse_tls(raw)
         raise RemoteError(f"invalid request line: {raw[:100]!r}")
     method, target, major, minor = match.groups()
     if not grammar.method.fullmatch(method):

@@ -140,9 +140,7 @@ class Worker:
         self._arm_dump()
         spec = self.settings.wsgi_app or ""
         self.app = self.berth.application or app.load(spec)
-        spoken = app.protocol(self.app)
-        if spoken != "wsgi":
-            raise app.BootError(f"{spec!r} is an {spoken.rstrip('2').upper()} application; this version serves WSGI")
+        app.refuse_asgi(self.app, spec)
         self.listeners = [listener.for_worker(self.settings.backlog) for listener in self.berth.listeners.values()]
         faulthandler.disable()
         self.signals = Signals(self.signals_handled)

@@ -4,6 +4,7 @@ It is either parked, when nobody touches it but the loop, or running, when one t
 """
 
 import logging
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -55,8 +56,8 @@ class Connection(Transport):
         "_body",
         "_body_size",
         "_environ",
-        "_received",
         "_since",
+        "_slack",
         "alive",
         "answer",
         "began",
@@ -82,7 +83,7 @@ class Connection(Transport):
         self.answer: Response | None = None
         self._body: list[bytes] = []
         self._body_size = 0
-        self._received = 0
+        self._slack = 0  # milliseconds that the client may still take for the next piece of content
         self._since = 0
         self.alive = True
         self.wary = False
@@ -129,7 +130,8 @@ class Connection(Transport):
     def _begin_content(self, fields: FieldBlock) -> bool:
         """True if the content is to be collected; one known to be too large for that is left to the application."""
         self._since = clock()
-        self._received = self._body_size = 0
+        self._slack = int(self.timeout * 1000)
+        self._body_size = 0
         if (fields.content_length or 0) > self.worker.settings.request_buffer:
             return False
         if self.wire.awaits_continue:
@@ -137,22 +139,27 @@ class Connection(Transport):
         return True
 
     def content_deadline(self, received: int) -> int:
-        """Until when the next byte of content must come, now that `received` more have."""
+        """Until when the next byte of content must come, now that `received` more have.
+
+        All time since the last call counts against the client, and each byte for it, up to `body_timeout`.
+        """
         if not self.timeout:
             return NEVER
-        self._received += received
-        patience = int(self.timeout * 1000)
-        return min(clock() + patience, self._since + patience + self._received * 1000 // BODY_RATE)
+        now = clock()
+        credit = received * 1000 // BODY_RATE - (now - self._since)
+        self._slack = min(self._slack + credit, int(self.timeout * 1000))
+        self._since = now
+        return now + self._slack
 
     def next_event(self) -> Received:
         """What comes next of the content; waits for it on this thread. Raises `RemoteError` and `PeerGone`."""
         wire = self.wire
-        received = 0
         while (event := wire.next_event()) is NEED_DATA:
             if wire.awaits_continue and wire.sending is HEAD:
                 self.emit(CONTINUE)
-            data = self.receive(self.content_deadline(received))
-            received = len(data)
+            self._since = clock()  # what the application took before it asked is not the client's time
+            data = self.receive(self.content_deadline(0))
+            self.content_deadline(len(data))
             wire.receive_data(data)
             self.worker.beat()
         return event if isinstance(event, Data) else END
@@ -233,6 +240,10 @@ class Connection(Transport):
         except PeerGone as error:
             log.debug("Closing connection. %s: %s", self, error)
 
+    def moved(self) -> None:
+        """The client has taken something: a worker that waits for it is not stuck."""
+        self.worker.beat()
+
     # The sink of an exchange.
 
     def early_hints(self, headers: Headers) -> None:
@@ -254,5 +265,10 @@ class Connection(Transport):
 
     def emit_file(self, response: Response, span: FileSpan) -> None:
         """Send a response whose content is in a file. Raises `PeerGone`."""
-        self.write(self.wire.send(response) + self.wire.send(span) + self.wire.send(END))
-        self.write_file(span)
+        own = span._replace(fd=os.dup(span.fd))  # before anything is sent: there may be no descriptor left
+        try:
+            self.write(self.wire.send(response) + self.wire.send(span) + self.wire.send(END))
+        except BaseException:
+            os.close(own.fd)
+            raise
+        self.write_file(own)

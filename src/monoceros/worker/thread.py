@@ -112,8 +112,10 @@ class ThreadWorker(Worker):
                         return False
                     if connection.began > self._tick_due:
                         break
-                elif not self.acceptor.on_readable(fd) and fd == self.signals.fileno():
+                elif fd == self.signals.fileno():
                     self.on_signals()
+                elif not self.acceptor.on_readable(fd):
+                    self._forget(fd)
             now = clock()
             if self.access_wanted and now >= self._flush_due:
                 self.access.flush()
@@ -277,15 +279,27 @@ class ThreadWorker(Worker):
             self._arm(connection)
 
     def _arm(self, connection: Parked) -> None:
-        """Watch for what the connection's phase waits for. Two threads may do this at once."""
-        connection.armed = wanted = connection.wanted
-        try:
+        """Watch for what the connection's phase waits for.
+
+        Two threads may do this at once, and the phase change in between: who is late looks again.
+        """
+        wanted = None
+        while wanted != connection.wanted:
+            connection.armed = wanted = connection.wanted
             try:
-                self.epoll.modify(connection.sock, wanted)
-            except FileNotFoundError:
-                self.epoll.register(connection.sock, wanted)
-        except (OSError, ValueError):
-            return  # closed meanwhile, or registered by the other thread
+                try:
+                    self.epoll.modify(connection.sock, wanted)
+                except FileNotFoundError:
+                    self.epoll.register(connection.sock, wanted)
+            except FileExistsError:
+                wanted = None  # the other thread was quicker, perhaps with something else
+            except (OSError, ValueError):
+                return  # closed meanwhile
+
+    def _forget(self, fd: int) -> None:
+        """Nobody knows this descriptor any more: it must not wake us for ever."""
+        with suppress(OSError, ValueError):  # it was closed, and so forgotten already
+            self.epoll.unregister(fd)
 
     def _flush(self, connection: Parked) -> bool:
         """The client takes more of its response. False if the lead was lost, to a request that came behind it."""
@@ -336,7 +350,9 @@ class ThreadWorker(Worker):
 
     def _drop(self, connection: Parked) -> None:
         # Out of the table first: once closed, the descriptor may be that of the next connection.
-        self.connections.pop(connection.fd, None)
+        # An application may have closed the socket itself, and the descriptor be that of the next already.
+        if self.connections.get(connection.fd) is connection:
+            del self.connections[connection.fd]
         if connection.armed:
             with suppress(OSError, ValueError):  # disarmed by the leading thread meanwhile
                 self.epoll.unregister(connection.sock)

@@ -15,6 +15,9 @@ RECV: Final = 65536
 # What a stream may have written that the client has not taken, before the application has to wait.
 UNSENT: Final = 262144
 
+# Bytes a second that a client takes, on average, for which a thread waits.
+TAKE_RATE: Final = 240
+
 # What sendfile is asked to send at once: a worker that answers others in between stays responsive.
 FILE_PIECE: Final = 1 << 20
 
@@ -49,8 +52,8 @@ class Transport:
             self.unsent.append(memoryview(data)[sent:])
 
     def write_file(self, span: FileSpan) -> None:
-        """Send a part of an open file. It is held open by a descriptor of ours until it is sent."""
-        self.unsent.append(span._replace(fd=os.dup(span.fd)))
+        """Send a part of an open file, whose descriptor is ours from now on: it is closed when that is done."""
+        self.unsent.append(span)
         self.flush()
 
     def flush(self) -> bool:
@@ -92,11 +95,22 @@ class Transport:
         return sum(len(piece) for piece in self.unsent if not isinstance(piece, FileSpan))
 
     def throttle(self) -> None:
-        """Wait until no more is unsent than a stream may have. Raises `PeerGone`."""
-        while self.unsent_size > UNSENT:
-            if not self.wait(select.POLLOUT, clock() + int(self.timeout * 1000) if self.timeout else NEVER):
-                raise PeerGone(f"the client has taken no byte of the response for {self.timeout:g} s")
+        """Wait until no more is unsent than a stream may have. Raises `PeerGone`.
+
+        A client that takes less than `TAKE_RATE` for longer than the timeout is given up.
+        """
+        patience = slack = int(self.timeout * 1000)
+        while (before := self.unsent_size) > UNSENT:
+            begun = clock()
+            if not self.wait(select.POLLOUT, begun + slack if patience else NEVER):
+                raise PeerGone(f"the client has taken next to nothing of the response for {self.timeout:g} s")
             self.flush()
+            taken = before - self.unsent_size
+            slack = max(0, min(patience, slack - (clock() - begun) + taken * 1000 // TAKE_RATE))
+            self.moved()
+
+    def moved(self) -> None:
+        """Called when a client for which a thread waits has taken something."""
 
     def receive(self, deadline: int) -> bytes:
         """Some bytes, b"" if no more come. Raises `RequestTimeout` at the deadline, and `PeerGone`."""
