@@ -250,7 +250,7 @@ class Arbiter:
         told = causes.obituary(child.pid, status, killed=child.killed, oom=oom)
         if told is not None:
             error_log.log(*told)
-        failed = child.booting and child.leave_by > clock() and not self._stopping
+        failed = child.booting and not child.leaving and not self._stopping
         clear(child.slot)
         if not failed:
             return
