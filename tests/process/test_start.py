@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -27,6 +28,13 @@ def lines(server: Server) -> list[tuple[int, str, str]]:
     return [(int(match[1]), match[2], match[3]) for match in found if match]
 
 
+def catches(pid: int, number: int) -> bool:
+    """Does a process have a handler of its own for this signal? See proc(5), SigCgt."""
+    with open(f"/proc/{pid}/status") as file:
+        caught = next(line for line in file if line.startswith("SigCgt"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
+
+
 @pytest.mark.smoke
 def test_the_lines_of_a_start(serve: Serve) -> None:
     server = serve("-w", "4", "app:app", files=FILES).ready()
@@ -40,6 +48,8 @@ def test_the_lines_of_a_start(serve: Serve) -> None:
     ]
     assert sorted(lines(server)[3:]) == [(pid, "INFO", f"Booting worker with pid: {pid}") for pid in pids]
     assert server.get("/").text in map(str, pids)
+    # One that is still booting is simply ended by TERM.
+    wait_for(lambda: all(catches(pid, signal.SIGTERM) for pid in pids), what="all four to be ready")
     assert server.stop() == 0
     assert lines(server)[7] == (server.pid, "INFO", "Handling signal: term")
     assert sorted(lines(server)[8:12]) == [(pid, "INFO", f"Worker exiting (pid: {pid})") for pid in pids]
