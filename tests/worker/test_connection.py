@@ -22,7 +22,8 @@ from monoceros.settings.values import Address
 from monoceros.wire.events import BodyTooLarge, RemoteError
 from monoceros.worker import connection as module
 from monoceros.worker.base import Berth, Worker
-from monoceros.worker.connection import BODY_RATE, Connection
+from monoceros.worker.connection import Connection
+from monoceros.worker.transport import LEAST_RATE
 
 GET = b"GET /page HTTP/1.1\r\nHost: a\r\n\r\n"
 CLOSE = GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
@@ -226,7 +227,7 @@ def test_content_must_keep_coming(dial: Callable[..., Line], monkeypatch: pytest
     deadline = line.connection.content_deadline
     assert deadline(0) == now + 30_000
     now += 25_000
-    assert deadline(5000) == 1_000_000 + 30_000 + 5000 * 1000 // BODY_RATE, "what came earns time"
+    assert deadline(5000) == 1_000_000 + 30_000 + 5000 * 1000 // LEAST_RATE, "what came earns time"
     now += 10_000
     assert deadline(20_000) == now + 30_000, "but no more patience than with a byte"
     now += 100_000

@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Iterator
 from io import BytesIO
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from monoceros.gateway import environ as environs
 from monoceros.gateway.input import Input
@@ -33,16 +33,12 @@ from monoceros.wire.events import (
 from monoceros.wire.fields import FieldBlock
 from monoceros.wire.h1 import BODY, HEAD, H1Connection
 from monoceros.wire.response import Response, refusal
-from monoceros.worker.transport import Transport
+from monoceros.worker.transport import LEAST_RATE, Transport
 
 if TYPE_CHECKING:
     from monoceros.worker.base import Worker
 
 log = logging.getLogger("gunicorn.error")
-
-# Bytes a second that content has to arrive at, on average, once `body_timeout` is over. Without this a
-# client could hold a thread for hours with one byte every now and then. IIS asks for as much.
-BODY_RATE: Final = 240
 
 
 class Connection(Transport):
@@ -146,7 +142,7 @@ class Connection(Transport):
         if not self.timeout:
             return NEVER
         now = clock()
-        credit = received * 1000 // BODY_RATE - (now - self._since)
+        credit = received * 1000 // LEAST_RATE - (now - self._since)
         self._slack = min(self._slack + credit, int(self.timeout * 1000))
         self._since = now
         return now + self._slack

@@ -18,8 +18,9 @@ RECV: Final = 65536
 # What a stream may have written that the client has not taken, before the application has to wait.
 UNSENT: Final = 262144
 
-# Bytes a second that a client takes, on average, for which a thread waits.
-TAKE_RATE: Final = 240
+# Bytes a second that a client has to move, on average, once the timeout is used up. Without this it could hold
+# a thread for hours with one byte every now and then. IIS asks for as much.
+LEAST_RATE: Final = 240
 
 # How often to look whether it does, in milliseconds.
 LOOK: Final = 500
@@ -103,7 +104,7 @@ class Transport:
     def throttle(self) -> None:
         """Wait until no more is unsent than a stream may have. Raises `PeerGone`.
 
-        A client that takes less than `TAKE_RATE` for longer than the timeout is given up.
+        A client that takes less than `LEAST_RATE` for longer than the timeout is given up.
         """
         patience = slack = int(self.timeout * 1000)
         before = self._outstanding
@@ -114,7 +115,7 @@ class Transport:
             taken, before = before - self._outstanding, self._outstanding
             if taken > 0:
                 self.moved()
-            slack = min(patience, slack - (clock() - begun) + taken * 1000 // TAKE_RATE)
+            slack = min(patience, slack - (clock() - begun) + taken * 1000 // LEAST_RATE)
             if patience and slack <= 0:
                 raise PeerGone(f"the client has taken next to nothing of the response for {self.timeout:g} s")
 
