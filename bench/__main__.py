@@ -13,19 +13,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NoReturn, Protocol, TypeVar
 
 from . import HERE, peers, report
 from .measure import Cell, Plan, measure
 from .peers import say
-from .rows import ROWS
+from .rows import INTERFACES, ROWS, Row
 from .servers import BASE, SERVERS
 
 RESULTS = HERE / "results"
 
 # What the first line of a report names, if it is installed.
-NAMED = ["monoceros", "bjoern", "django", "flask", "granian", "gunicorn", "waitress"]
+NAMED = ["monoceros", "bjoern", "django", "fastapi", "flask", "granian", "gunicorn", "httptools", "hypercorn"]
+NAMED += ["starlette", "uvicorn", "uvicorn-worker", "uvloop", "waitress"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if shutil.which(program) is None:
             say(f"bench: {program} is missing: apt-get install {package}, or scripts/install-system.sh")
             return 2
-    rows, servers = pick(ROWS, options.rows), pick(SERVERS, options.servers)
+    rows, servers = chosen(options), pick(SERVERS, options.servers)
     versions = peers.prepare(afresh=options.reinstall)
     # 1,000 idle connections are two descriptors each: ours and the server's, which inherits the limit.
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -60,7 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, epilog="Names may be patterns, as in --rows 'asgi-*,hello'."
+    )
+    parser.add_argument("--interface", choices=INTERFACES, help="only the rows for applications of this kind")
     parser.add_argument("--rows", type=names, help=f"some of: {', '.join(row.name for row in ROWS)}")
     parser.add_argument("--servers", type=names, help=f"some of: {', '.join(server.name for server in SERVERS)}")
     parser.add_argument("--seconds", type=int, help="how long a server is measured in a round (3)")
@@ -76,6 +81,13 @@ def names(text: str) -> list[str]:
     return [name for name in text.split(",") if name]
 
 
+def chosen(options: argparse.Namespace) -> list[Row]:
+    rows = [row for row in pick(ROWS, options.rows) if options.interface in (None, row.interface)]
+    if not rows:
+        raise SystemExit(f"bench: there is no {options.interface} row among these")
+    return rows
+
+
 class Named(Protocol):
     @property
     def name(self) -> str: ...
@@ -85,11 +97,12 @@ T = TypeVar("T", bound=Named)
 
 
 def pick(table: list[T], wanted: list[str] | None) -> list[T]:
+    """The entries whose names are among those wanted, or match a pattern among them, in the order of the table."""
     if wanted is None:
         return table
-    if unknown := set(wanted) - {entry.name for entry in table}:
+    if unknown := [name for name in wanted if not any(fnmatchcase(entry.name, name) for entry in table)]:
         raise SystemExit(f"bench: no such name: {', '.join(sorted(unknown))}")
-    return [entry for entry in table if entry.name in wanted]
+    return [entry for entry in table if any(fnmatchcase(entry.name, name) for name in wanted)]
 
 
 def planned(options: argparse.Namespace, installed: frozenset[str]) -> Plan:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 
 from .measure import Cell, Sample
-from .rows import Row
+from .rows import INTERFACES, Row
 
 COLUMNS = [
     "server",
@@ -110,18 +110,22 @@ def row_table(cells: list[Cell], base: str) -> str:
     return table(COLUMNS, body)
 
 
-def overview(results: dict[str, list[Cell]], base: str) -> str:
-    """CPU per request of all rows on one page."""
+def overview(title: str, results: dict[str, list[Cell]], base: str) -> str:
+    """CPU per request of these rows on one page. Its columns are the servers that have a cell in one of them."""
     servers = list(dict.fromkeys(cell.server for cells in results.values() for cell in cells))
     body = []
     for row, cells in results.items():
         by_server = {each.server: each for each in lines(cells, base)}
         body.append([row, *(figure(by_server[s].cpu_us) if s in by_server else "" for s in servers)])
-    return table(["CPU µs/request", *servers], body)
+    return table([title, *servers], body)
 
 
 def markdown(facts: dict[str, str], rows: list[Row], results: dict[str, list[Cell]], base: str) -> str:
-    parts = ["# Bench", "\n".join(f"* {name}: {value}" for name, value in facts.items()), overview(results, base)]
+    parts = ["# Bench", "\n".join(f"* {name}: {value}" for name, value in facts.items())]
+    for interface in INTERFACES:
+        # Most servers know one interface only: in one table for both, half of the cells would be empty.
+        if group := {row.name: results[row.name] for row in rows if row.interface == interface and row.name in results}:
+            parts.append(overview(f"{interface.upper()}, CPU µs/request", group, base))
     about = {row.name: row.about for row in rows}
     for name, cells in results.items():
         parts += [f"## {name}", about[name][0].upper() + about[name][1:] + ".", row_table(cells, base)]

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 MIB = 1024 * 1024
 HELLO = b"Hello, World!"
 
+INTERFACES = ("wsgi", "asgi")
+"""What an application may be written for, in the order of the report. Each row needs exactly one of them."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -40,6 +43,10 @@ class Row:
     remark: Callable[[Answer], str | None] = lambda answer: None
     """What a reader should know about how this server did it."""
 
+    @property
+    def interface(self) -> str:
+        return next(name for name in INTERFACES if name in self.needs)
+
 
 def hello(body: bytes) -> bool:
     return body == HELLO
@@ -47,6 +54,10 @@ def hello(body: bytes) -> bool:
 
 def hello_json(body: bytes) -> bool:
     return bool(json.loads(body) == {"message": "Hello, World!"})
+
+
+def counted(body: bytes) -> bool:
+    return body == b"%d" % MIB
 
 
 def one_mib(body: bytes) -> bool:
@@ -59,7 +70,14 @@ def without_wrapper(answer: Answer) -> str | None:
     return "has no wsgi.file_wrapper; the application reads the file in blocks of 64 KiB"
 
 
+def without_pathsend(answer: Answer) -> str | None:
+    if answer.headers.get("x-pathsend") == "yes":
+        return None
+    return "does not announce http.response.pathsend; Starlette reads the file in blocks of 64 KiB, in a thread"
+
+
 WSGI = frozenset({"wsgi"})
+ASGI = frozenset({"asgi"})
 THREADS = WSGI | {"threads"}
 
 ROWS = [
@@ -75,8 +93,23 @@ ROWS = [
         needs=THREADS, threads=8),
     Row("mixed", "one request in a hundred sleeps 100 ms; 8 threads", "waiting:mixed", hello,
         needs=THREADS, threads=8),
-    Row("upload-1m", "POST of 1 MiB, read in blocks of 64 KiB", "large:upload", lambda body: body == b"%d" % MIB,
+    Row("upload-1m", "POST of 1 MiB, read in blocks of 64 KiB", "large:upload", counted,
         script="upload.lua", body=b"x" * MIB),
     Row("download-1m", "1 MiB from memory in chunks of 64 KiB", "large:download", one_mib),
     Row("file-1m", "1 MiB from a file, by wsgi.file_wrapper", "large:file", one_mib, remark=without_wrapper),
+    Row("asgi-hello", "13 bytes, the client's headers are always the same", "asgi_hello:app", hello, needs=ASGI),
+    Row("asgi-hello-browser", "13 header lines as a browser's, the cookie differs on each request", "asgi_hello:app",
+        hello, needs=ASGI, script="browser.lua"),
+    Row("asgi-hello-access-log", "a line per request in a file", "asgi_hello:app", hello, needs=ASGI | {"access-log"}),
+    Row("asgi-idle-1000", "hello, while 1,000 more keep-alive connections are open and silent", "asgi_hello:app", hello,
+        needs=ASGI, idle=1000),
+    Row("asgi-starlette-json", "Starlette, a small JSON answer", "starlette_json:app", hello_json, needs=ASGI),
+    Row("fastapi-json", "FastAPI, a small JSON answer", "fastapi_json:app", hello_json, needs=ASGI),
+    Row("asgi-sleep", "each request awaits a sleep of 10 ms, so 100 a second for each connection at most",
+        "asgi_waiting:sleep", hello, needs=ASGI),
+    Row("asgi-upload-1m", "POST of 1 MiB, in pieces as the server gives them", "asgi_large:upload", counted, needs=ASGI,
+        script="upload.lua", body=b"x" * MIB),
+    Row("asgi-download-1m", "1 MiB from memory in chunks of 64 KiB", "asgi_large:download", one_mib, needs=ASGI),
+    Row("asgi-file-1m", "1 MiB from a file, by Starlette's FileResponse", "asgi_large:file", one_mib, needs=ASGI,
+        remark=without_pathsend),
 ]  # fmt: skip

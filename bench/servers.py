@@ -1,7 +1,7 @@
 """Who is measured: one entry a server.
 
 Comparable means: one worker process, keep-alive on and long, no access log unless the row is about it, quiet error
-log, the same number of threads.
+log, the same number of threads, and for ASGI an event loop of uvloop's.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Server:
         """Is this row any of its business? If so it has a cell there, be it an empty one."""
         if self.only is not None:
             return row.name in self.only
-        return row.needs & INTERFACES <= self.can
+        return row.interface in self.can
 
     def lacks(self, row: Row) -> str | None:
         """Why it cannot do this row."""
@@ -69,18 +69,24 @@ class Server:
         return f"has no {' and no '.join(missing)}" if missing else None
 
 
-INTERFACES = frozenset({"wsgi", "asgi"})
-EVERYTHING = frozenset({"wsgi", "threads", "access-log"})
+WSGI = frozenset({"wsgi", "threads", "access-log"})
+ASGI = frozenset({"asgi", "access-log"})
 
 
-def gunicorn_like(module: str, kind: str) -> Callable[[Place], list[str]]:
-    """Monoceros takes Gunicorn's command line, so the two are started by the same words."""
+def gunicorn_like(module: str, **kinds: str) -> Callable[[Place], list[str]]:
+    """Monoceros takes Gunicorn's command line, so the two are started by the same words.
+
+    `kinds` are worker classes, by the interface they serve.
+    """
 
     def command(place: Place) -> list[str]:
+        kind = kinds[place.row.interface]
         words = [place.python, "-m", module, "-k", kind, "-w", "1", "-b", place.address]
         words += ["--keep-alive", "75", "--worker-connections", "4000", "--log-level", "warning"]
         if kind == "gthread":
             words += ["--threads", place.threads]
+        if module == "gunicorn" and kind == "asgi":
+            words += ["--asgi-loop", "uvloop"]
         if place.access_log:
             words += ["--access-logfile", str(place.access_log)]
         return [*words, place.row.app]
@@ -91,9 +97,28 @@ def gunicorn_like(module: str, kind: str) -> Callable[[Place], list[str]]:
 def granian(place: Place) -> list[str]:
     # It writes its access log to stdout only, which `process.py` sends to a file.
     log = ["--log", "--log-level", "info", "--access-log"] if place.access_log else ["--no-log"]
-    words = [str(place.bin / "granian"), "--interface", "wsgi", "--http", "1", "--no-ws", "--workers", "1"]
-    words += ["--host", "127.0.0.1", "--port", str(place.port)]
-    words += ["--runtime-threads", "1", "--blocking-threads", place.threads]
+    words = [str(place.bin / "granian"), "--interface", place.row.interface, "--http", "1", "--workers", "1"]
+    words += ["--host", "127.0.0.1", "--port", str(place.port), "--runtime-threads", "1"]
+    # Whoever serves ASGI would serve WebSockets too, so there it stays on for all.
+    words += ["--loop", "uvloop"] if place.row.interface == "asgi" else ["--no-ws", "--blocking-threads", place.threads]
+    return [*words, *log, place.row.app]
+
+
+def uvicorn(place: Place) -> list[str]:
+    # It writes its access log to stdout only, as granian does, and at level info.
+    log = ["--access-log", "--log-level", "info"] if place.access_log else ["--no-access-log", "--log-level", "warning"]
+    words = [place.python, "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(place.port), "--workers", "1"]
+    words += ["--http", "httptools", "--loop", "uvloop", "--timeout-keep-alive", "75"]
+    return [*words, *log, place.row.app]
+
+
+def hypercorn(place: Place) -> list[str]:
+    # It closes a connection after 1,000 requests, and only a file can say otherwise.
+    config = place.home / "hypercorn.toml"
+    config.write_text("keep_alive_timeout = 75\nkeep_alive_max_requests = 1000000000\n")
+    words = [place.python, "-m", "hypercorn", "-c", str(config), "-k", "uvloop", "-w", "1", "-b", place.address]
+    # One level for both logs, and the lines of the access log are info.
+    log = ["--access-logfile", str(place.access_log)] if place.access_log else ["--log-level", "warning"]
     return [*words, *log, place.row.app]
 
 
@@ -129,15 +154,20 @@ def nginx(place: Place) -> list[str]:
 BASE = "monoceros"
 
 SERVERS = [
-    Server(BASE, gunicorn_like("monoceros", "gthread"), EVERYTHING, "monoceros"),
+    Server(BASE, gunicorn_like("monoceros", wsgi="gthread", asgi="asgi"), WSGI | ASGI, "monoceros"),
     # The same code without a spare thread: two rows are enough to see what the spares cost.
-    Server("monoceros-sync", gunicorn_like("monoceros", "sync"), EVERYTHING, "monoceros",
+    Server("monoceros-sync", gunicorn_like("monoceros", wsgi="sync"), WSGI, "monoceros",
            only=frozenset({"hello", "hello-browser"})),
-    Server("granian", granian, EVERYTHING, "granian"),
+    Server("granian", granian, WSGI | ASGI, "granian"),
     Server("bjoern", bjoern, frozenset({"wsgi"}), "bjoern"),
-    Server("gunicorn-sync", gunicorn_like("gunicorn", "sync"), frozenset({"wsgi", "access-log"}), "gunicorn"),
-    Server("gunicorn-gthread", gunicorn_like("gunicorn", "gthread"), EVERYTHING, "gunicorn"),
+    Server("gunicorn-sync", gunicorn_like("gunicorn", wsgi="sync"), frozenset({"wsgi", "access-log"}), "gunicorn"),
+    Server("gunicorn-gthread", gunicorn_like("gunicorn", wsgi="gthread"), WSGI, "gunicorn"),
     Server("waitress", waitress, frozenset({"wsgi", "threads"}), "waitress"),
+    Server("uvicorn", uvicorn, ASGI, "uvicorn"),
+    Server("gunicorn-uvicorn", gunicorn_like("gunicorn", asgi="uvicorn_worker.UvicornWorker"), ASGI, "uvicorn-worker"),
+    Server("gunicorn-asgi", gunicorn_like("gunicorn", asgi="asgi"), ASGI, "gunicorn"),
+    Server("hypercorn", hypercorn, ASGI, "hypercorn"),
     # The limit: what one core can do if nothing has to be done.
-    Server("nginx", nginx, frozenset(), only=frozenset({"hello", "hello-browser", "idle-1000"})),
+    Server("nginx", nginx, frozenset(), only=frozenset(
+        {"hello", "hello-browser", "idle-1000", "asgi-hello", "asgi-hello-browser", "asgi-idle-1000"})),
 ]  # fmt: skip

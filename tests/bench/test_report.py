@@ -70,11 +70,28 @@ def test_the_base_is_not_compared_with_itself():
 
 def test_overview_leaves_out_what_was_not_measured():
     results = {"hello": [Cell("monoceros", rounds(10)), Cell("nginx", rounds(5))], "sleep": [Cell("monoceros", [None])]}
-    body = overview(results, "monoceros").splitlines()[2:]
+    body = overview("CPU", results, "monoceros").splitlines()[2:]
     assert [[cell.strip() for cell in each.strip("|").split("|")] for each in body] == [
         ["hello", "10.0", "5.00"],
         ["sleep", "", ""],
     ]
+
+
+def test_each_interface_has_an_overview_with_its_own_servers():
+    results = {
+        "asgi-hello": [Cell("monoceros", rounds(20)), Cell("uvicorn", rounds(50))],
+        "hello": [Cell("monoceros", rounds(10)), Cell("bjoern", rounds(5))],
+    }
+    text = markdown({}, ROWS, results, "monoceros")
+    heads = [each.strip("|").split("|") for each in text.splitlines() if "CPU µs/request |" in each][:2]
+    assert [[cell.strip() for cell in head] for head in heads] == [
+        ["WSGI, CPU µs/request", "monoceros", "bjoern"],
+        ["ASGI, CPU µs/request", "monoceros", "uvicorn"],
+    ]
+
+
+def test_an_interface_without_rows_has_no_overview():
+    assert "ASGI" not in markdown({}, ROWS, {"hello": [Cell("monoceros", rounds(10))]}, "monoceros")
 
 
 def test_reasons_stand_under_their_table():
