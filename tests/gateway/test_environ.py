@@ -311,6 +311,10 @@ NAMES = [
     "Referer",
     "X-Forwarded-Proto",
     "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Port",
+    "X-Forwarded-Prefix",
+    "Forwarded",
     "X-Request-Id",
     "X_Request_Id",
     "X-Request_Id",
@@ -318,7 +322,7 @@ NAMES = [
     "Script_Name",
     "Content-Type",
 ]
-VALUES = ["", "1", "2", "https", "http", "/pre", "a=b; c=d"]
+VALUES = ["", "1", "2", "https", "http", "/pre", "a=b; c=d", "1.1.1.1", "for=1.1.1.1", "for=2.2.2.2;host=b"]
 LINES = [
     "GET / HTTP/1.1",
     "GET /pre/x?y HTTP/1.1",

@@ -73,6 +73,8 @@ def build(connection: Environ, request: Request, decision: Decision) -> Environ:
         key, text = field.environ or _key_and_text(field)
         environ[key] = text
     environ.update(line.environ or _from_line(line))
+    if line.authority is not None and decision.host is not None:
+        environ["HTTP_HOST"] = decision.host
     environ["wsgi.input"] = BytesIO()
     if environ["SCRIPT_NAME"]:
         _take_off_prefix(environ)
@@ -80,8 +82,13 @@ def build(connection: Environ, request: Request, decision: Decision) -> Environ:
 
 
 def _template(connection: Environ, fields: FieldBlock, decision: Decision) -> Environ:
-    """All that follows from the connection and the header block."""
+    """All that follows from the connection, the header block, and what is believed of it."""
     environ = connection | OF_THE_REQUEST
+    host = decision.host
+    if host is None and not connection["REMOTE_ADDR"] and fields.host:
+        host = fields.host.decode("latin-1")  # over a Unix socket there is no other name
+    if decision.client is not None:
+        _put_client(environ, *decision.client)
     environ["wsgi.url_scheme"] = decision.scheme
     if decision.script_name:
         environ["SCRIPT_NAME"] = decision.script_name.rstrip("/")
@@ -92,9 +99,21 @@ def _template(connection: Environ, fields: FieldBlock, decision: Decision) -> En
         if key in environ:
             text = environ[key] + SEPARATORS.get(key, ",") + text
         environ[key] = text
-    if not environ["REMOTE_ADDR"] and fields.host:
-        _name_by_host(environ, fields.host.decode("latin-1"))
+    if decision.host is not None:
+        environ["HTTP_HOST"] = decision.host
+    if host:
+        _name_by_host(environ, host)
+    if decision.port is not None:
+        environ["SERVER_PORT"] = str(decision.port)
     return environ
+
+
+def _put_client(environ: Environ, address: str, port: int) -> None:
+    """In the place of the peer. A port that is not known is not there, rather than be "0" or the proxy's."""
+    environ["REMOTE_ADDR"] = address
+    environ.pop("REMOTE_PORT", None)
+    if port:
+        environ["REMOTE_PORT"] = str(port)
 
 
 def _key_and_text(field: Field) -> tuple[str, str]:
@@ -136,7 +155,7 @@ def _take_off_prefix(environ: Environ) -> None:
 
 
 def _name_by_host(environ: Environ, host: str) -> None:
-    """Over a Unix socket the only name and port of the server are those the client used."""
+    """The server has the name and the port that the client used."""
     name, colon, port = host.rpartition(":")
     if not colon or port.endswith("]"):
         name, port = host, ""
