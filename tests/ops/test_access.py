@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from monoceros.ops import access, log
 from monoceros.ops.access import AccessLog, Facts
+from monoceros.ops.uvicorn import AccessLine
 from monoceros.settings.table import Settings
 from monoceros.wire.events import Limits
 from monoceros.wire.fields import FieldBlock
@@ -352,22 +353,6 @@ def test_no_line_can_be_forged(target: str, path: str, agent: bytes, other: byte
 # Writing
 
 
-@pytest.fixture(autouse=True)
-def loggers() -> Iterator[None]:
-    """The loggers as they were, and our files closed, after each test."""
-    ours = [logging.getLogger(name) for name in ("gunicorn", "gunicorn.error", "gunicorn.access")]
-    before = [(logger, logger.level, logger.propagate, list(logger.handlers)) for logger in ours]
-    yield
-    for logger, level, propagate, handlers in before:
-        for handler in logger.handlers:
-            if handler not in handlers:
-                handler.close()
-        logger.setLevel(level)
-        logger.propagate = propagate
-        logger.handlers = handlers
-        logger.filters = []
-
-
 def access_log(format: str = "%(U)s", **changes: Any) -> AccessLog:
     settings = replace(DEFAULTS, access_log_format=format, **changes)
     log.setup(settings)
@@ -612,6 +597,7 @@ import sys
 from dataclasses import replace
 from monoceros.ops import log
 from monoceros.ops.access import AccessLog, Facts
+from monoceros.ops.uvicorn import AccessLine
 from monoceros.settings.table import Settings
 
 name, where = sys.argv[1:]
@@ -645,3 +631,140 @@ def test_processes_that_share_a_log_do_not_mix_their_lines(kind: str, tmp_path: 
     text = written if kind == "pipe" else path.read_text()
     expected = [f"{name} {number} " + name * (number % 90) for name in "abc" for number in range(5000)]
     assert sorted(text.splitlines()) == sorted(expected)
+
+
+# Uvicorn's manner
+
+UVICORN_WORKER = {"manner": "uvicorn", "worker_class": "uvicorn.workers.UvicornWorker"}
+FROM = FACTS._replace(port=45822)
+
+
+def test_under_a_uvicorn_worker_a_line_is_the_bare_message(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    lines = access_log(accesslog=str(path), **UVICORN_WORKER)
+    assert lines.enabled
+    lines.add(FROM)
+    lines.add(FROM._replace(peer="", target="/100%25"))
+    lines.flush()
+    assert path.read_text() == ('192.0.2.7:45822 - "GET /caf%C3%A9?a=1 HTTP/1.1" 200\n - "GET /100%25 HTTP/1.1" 200\n')
+
+
+@pytest.mark.parametrize("worker_class", ["main.MyUvicornWorker", "uvicorn_worker.UvicornWorker"])
+def test_classes_that_are_uvicorns_or_made_from_them(worker_class: str, tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    lines = access_log(accesslog=str(path), manner="uvicorn", worker_class=worker_class, use_colors=True)
+    lines.add(FROM)
+    lines.flush()
+    assert path.read_text() == '192.0.2.7:45822 - "GET /caf%C3%A9?a=1 HTTP/1.1" 200\n'
+
+
+@pytest.mark.parametrize(
+    ("use_colors", "expected"),
+    [
+        (None, 'INFO:     192.0.2.7:45822 - "GET /caf%C3%A9?a=1 HTTP/1.1" 200 OK\n'),
+        (False, 'INFO:     192.0.2.7:45822 - "GET /caf%C3%A9?a=1 HTTP/1.1" 200 OK\n'),
+        (
+            True,
+            '\33[32mINFO\33[0m:     192.0.2.7:45822 - "\33[1mGET /caf%C3%A9?a=1 HTTP/1.1\33[0m" \33[32m200 OK\33[0m\n',
+        ),
+    ],
+)
+@pytest.mark.parametrize("where", ["-", "file"])
+def test_with_uvicorns_options_a_line_is_what_uvicorn_prints(
+    where: str, use_colors: bool | None, expected: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "access.log"
+    path.touch()
+    accesslog = str(path) if where == "file" else "-"
+    lines = access_log(accesslog=accesslog, manner="uvicorn", use_colors=use_colors)
+    lines.add(FROM)
+    lines.flush()
+    assert path.read_text() + capfd.readouterr().out == expected
+
+
+def test_colours_are_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = os.openpty()
+    with open(ours, "rb", buffering=0) as screen, open(theirs, "w") as terminal:
+        monkeypatch.setattr(sys, "stdout", terminal)
+        lines = access_log(accesslog="-", manner="uvicorn")
+        lines.add(FROM)
+        lines.flush()
+        assert screen.read(1000).startswith(b"\33[32mINFO\33[0m:     192.0.2.7:45822")
+        log.setup(DEFAULTS)
+
+
+@pytest.mark.parametrize("manner", [UVICORN_WORKER, {"manner": "uvicorn"}])
+def test_handlers_and_filters_of_others_get_five_arguments(manner: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    lines = access_log(accesslog=str(path), **manner)
+    logger = logging.getLogger("uvicorn.access")
+    theirs = Recorder()
+    logger.addHandler(theirs)
+    # As people keep health checks out of the log.
+    logger.addFilter(lambda record: isinstance(record.args, tuple) and record.args[2] != "/health")
+    for target in ("/health", "/1?x=%s"):
+        lines.add(FROM._replace(target=target))
+    lines.flush()
+    assert [(each.name, each.levelname, each.msg, each.args) for each in theirs.records] == [
+        (
+            "uvicorn.access",
+            "INFO",
+            '%s - "%s %s HTTP/%s" %d',
+            ("192.0.2.7:45822", "GET", "/1?x=%s", "1.1", 200),
+        )
+    ]
+    assert path.read_text().count("\n") == 1
+    assert "/1?x=%s" in path.read_text()
+
+
+def test_uvicorns_lines_are_one_write_too() -> None:
+    lines = access_log(manner="uvicorn")
+    reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # one message is one write
+    with reader, writer, open(writer.fileno(), "w", closefd=False) as stream:
+        sink = log.Sink(stream)
+        sink.setFormatter(AccessLine(use_colors=False))
+        logging.getLogger("uvicorn.access").addHandler(sink)
+        lines.add(FROM)
+        lines.add(FROM)
+        lines.flush()
+        assert reader.recv(1000).count(b"\n") == 2
+
+
+def test_enabled_follows_the_logger_in_use(tmp_path: Path) -> None:
+    lines = access_log(accesslog=str(tmp_path / "access.log"), **UVICORN_WORKER)
+    log.access.setLevel(logging.ERROR)
+    assert lines.enabled
+    logging.getLogger("uvicorn.access").setLevel(logging.ERROR)
+    assert not lines.enabled
+    logging.getLogger("uvicorn.access").setLevel(logging.INFO)
+    logging.getLogger("uvicorn.access").disabled = True
+    assert not lines.enabled
+    assert not access_log(accesslog=None, **UVICORN_WORKER).enabled
+
+
+def test_a_format_that_was_set_counts_in_uvicorns_manner_too(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "access.log"
+    for manner in (UVICORN_WORKER, {"manner": "uvicorn"}):
+        lines = access_log(
+            "%(m)s %(s)s", accesslog=str(path), **manner, origins={"access_log_format": "--access-logformat"}
+        )
+        lines.add(FROM)
+        lines.flush()
+    assert path.read_text() == "GET 200\n" * 2
+
+
+def test_whoever_gave_uvicorns_logger_handlers_gets_uvicorns_records() -> None:
+    theirs = Recorder()
+    logging.getLogger("uvicorn.access").handlers = [theirs]
+    lines = access_log("%(m)s", **UVICORN_WORKER, origins={"access_log_format": "--access-logformat"})
+    lines.add(FROM)
+    lines.flush()
+    assert [len(each.args or ()) for each in theirs.records] == [5]
+
+
+def test_the_root_path_stands_in_front_of_the_path(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    lines = access_log(accesslog=str(path), root_path="/my api/", **UVICORN_WORKER)
+    lines.add(FROM)
+    lines.flush()
+    assert '"GET /my%20api/caf%C3%A9?a=1 HTTP/1.1"' in path.read_text()

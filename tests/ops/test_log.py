@@ -7,13 +7,9 @@ import itertools
 import logging
 import os
 import re
-import resource
-import select
-import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,24 +17,10 @@ from typing import Any
 import pytest
 
 from monoceros.ops import log
+from monoceros.ops.access import AccessLog, Facts
 from monoceros.settings.table import Settings
 
 DEFAULTS = Settings()
-
-
-@pytest.fixture(autouse=True)
-def loggers() -> Iterator[None]:
-    """The loggers as they were, and our files closed, after each test."""
-    ours = [logging.getLogger(name) for name in ("gunicorn", "gunicorn.error", "gunicorn.access")]
-    before = [(logger, logger.level, logger.propagate, list(logger.handlers)) for logger in ours]
-    yield
-    for logger, level, propagate, handlers in before:
-        for handler in logger.handlers:
-            if handler not in handlers:
-                handler.close()
-        logger.setLevel(level)
-        logger.propagate = propagate
-        logger.handlers = handlers
 
 
 def settings(**changes: Any) -> Settings:
@@ -297,6 +279,7 @@ import os, sys
 from dataclasses import replace
 from pathlib import Path
 from monoceros.ops import log
+from monoceros.ops.access import AccessLog, Facts
 from monoceros.settings.table import Settings
 
 def lines(path):
@@ -361,123 +344,74 @@ def test_output_that_is_not_captured(errorlog: str, capture: str, tmp_path: Path
     assert run(tmp_path, script, errorlog, capture) == ("printed\n", "")
 
 
-# One write for a line
+# Uvicorn's loggers
 
 
-def sink_on(fd: int) -> log.Sink:
-    return log.Sink(open(fd, "w", closefd=False))
-
-
-@pytest.fixture
-def pipe() -> Iterator[tuple[int, int]]:
-    """Both ends of a pipe whose writing end does not block."""
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    yield reader, writer
-    os.close(reader)
-    os.close(writer)
-
-
-def fill(writer: int) -> int:
-    """The number of bytes that made the pipe full."""
-    count = 0
-    while True:
-        try:
-            count += os.write(writer, b"x" * select.PIPE_BUF)
-        except BlockingIOError:
-            return count
-
-
-@pytest.mark.parametrize("length", [1, 79, 80, 81, 1000])
-def test_pieces_end_where_lines_end(length: int) -> None:
-    data = b"".join(b"%d\n" % (10**n) for n in range(60)) + b"y" * length + b"\nend\n"
-    cut = list(log.pieces(data, 80))
-    assert b"".join(cut) == data
-    assert all(piece.endswith(b"\n") for piece in cut)
-    assert all(len(piece) <= 80 or piece.count(b"\n") == 1 for piece in cut)
-    assert all(len(one) + len(other) > 80 for one, other in itertools.pairwise(cut))
-
-
-def test_pieces_of_a_text_without_an_end() -> None:
-    assert list(log.pieces(b"a\n" + b"b" * 10, 5)) == [b"a\n", b"b" * 10]
-    assert list(log.pieces(b"", 5)) == []
-
-
-def test_each_record_is_one_write_and_a_batch_is_few() -> None:
-    reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # one message is one write
-    with reader, writer:
-        sink = sink_on(writer.fileno())
-        sink.emit(logging.makeLogRecord({"msg": "a\nb"}))
-        assert reader.recv(100_000) == b"a\nb\n"
-        lines = "".join(f"line {number}\n" for number in range(1000))
-        sink.write(lines)
-        writer.close()
-        messages = list(iter(lambda: reader.recv(100_000), b""))
-    assert b"".join(messages) == lines.encode()
-    assert len(messages) == -(-len(lines) // select.PIPE_BUF)
-    assert all(message.endswith(b"\n") and len(message) <= select.PIPE_BUF for message in messages)
-
-
-def test_a_slow_reader_of_a_pipe_is_waited_for(pipe: tuple[int, int]) -> None:
-    reader, writer = pipe
-    sink = sink_on(writer)
-    sink.patience = 60.0
-    filled = fill(writer)
-    lines = "".join(f"line {number}\n" for number in range(50_000))
-    received: list[bytes] = []
-
-    def read() -> None:
-        while sum(map(len, received)) < filled + len(lines):
-            received.append(os.read(reader, 50_000))
-
-    thread = threading.Thread(target=read)
-    thread.start()
-    sink.write(lines)
-    thread.join()
-    assert b"".join(received)[filled:].decode() == lines
-
-
-def test_a_stuck_pipe_is_waited_for_once(pipe: tuple[int, int]) -> None:
-    reader, writer = pipe
-    sink = sink_on(writer)
-    sink.patience = 0.001
-    filled = fill(writer)
-    with pytest.raises(BlockingIOError):
-        sink.write("lost\n")
-    sink.patience = 3600.0  # would run into the time limit of the test, if it were granted again
-    with pytest.raises(BlockingIOError):
-        sink.write("lost as well\n")
-    left = filled
-    while left:
-        left -= len(os.read(reader, left))
-    sink.write("arrives\n")
-    assert os.read(reader, 100) == b"arrives\n"
-    assert not sink.stuck
-
-
-def test_a_line_that_was_cut_does_not_spoil_the_next(tmp_path: Path) -> None:
+@pytest.mark.parametrize("manner", ["gunicorn", "uvicorn"])
+@pytest.mark.parametrize("name", ["uvicorn", "uvicorn.error"])
+def test_uvicorns_loggers_write_to_the_error_log_once(
+    name: str, manner: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "error.log"
-    log.setup(settings(errorlog=str(path)))
-    sink = our_sink()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))  # as a disk that is full after 10 bytes
-    try:
-        with pytest.raises(OSError, match="File too large"):
-            sink.write("a line of some length\n")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    sink.write("whole\n")
-    sink.write("again\n")
-    assert path.read_text() == "a line of \nwhole\nagain\n"
+    log.setup(settings(errorlog=str(path), loglevel="warning", manner=manner))
+    logging.getLogger(name).info("not told")
+    logging.getLogger(name).warning("told")
+    assert re.fullmatch(r"\[.*\] \[\d+\] \[WARNING\] told\n", path.read_text())
+    assert logging.getLogger(name).handlers is log.error.handlers
+    assert capfd.readouterr() == ("", "")
 
 
-def test_an_error_of_the_log_is_not_raised_into_the_server(capfd: pytest.CaptureFixture[str]) -> None:
-    log.setup(settings(errorlog="/dev/full"))
-    log.error.info("nowhere to go")
-    assert "No space left on device" in capfd.readouterr().err
+@pytest.mark.parametrize(("manner", "expected"), [("gunicorn", "gunicorn.error"), ("uvicorn", "uvicorn.error")])
+def test_where_a_worker_tells_of_its_application(manner: str, expected: str) -> None:
+    assert log.worker_logger(settings(manner=manner)).name == expected
 
 
-def test_a_stream_without_a_descriptor() -> None:
-    stream = io.StringIO()
-    log.Sink(stream).write("line\n")
-    assert stream.getvalue() == "line\n"
+def test_under_a_uvicorn_worker_the_access_logs_share_their_handlers(tmp_path: Path) -> None:
+    uvicorn_access = logging.getLogger("uvicorn.access")
+    changes = {"manner": "uvicorn", "worker_class": "uvicorn.workers.UvicornWorker", "loglevel": "error"}
+    for _ in range(2):
+        log.setup(settings(accesslog=str(tmp_path / "access.log"), **changes))
+        assert uvicorn_access.handlers is log.access.handlers
+        assert len(uvicorn_access.handlers) == 1
+        assert (uvicorn_access.level, uvicorn_access.propagate) == (logging.INFO, False)
+    log.setup(settings())
+    assert uvicorn_access.handlers == []
+
+
+def test_with_uvicorns_options_the_level_holds_for_access_lines_too() -> None:
+    log.setup(settings(accesslog="-", manner="uvicorn", loglevel="warning"))
+    assert logging.getLogger("uvicorn.access").level == logging.WARNING
+
+
+def test_handlers_that_an_application_gave_uvicorns_loggers_stay() -> None:
+    log.setup(settings(manner="uvicorn"))
+    theirs = logging.StreamHandler(io.StringIO())
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logging.getLogger(name).handlers = [theirs]
+        logging.getLogger(name).setLevel(logging.DEBUG)
+    log.setup(settings(manner="uvicorn"))
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        assert logging.getLogger(name).handlers == [theirs]
+        assert logging.getLogger(name).level == logging.DEBUG
+
+
+def test_an_application_that_borrows_all_it_can(capfd: pytest.CaptureFixture[str]) -> None:
+    changes = {"manner": "uvicorn", "worker_class": "uvicorn.workers.UvicornWorker"}
+    log.setup(settings(**changes))
+    gunicorn_error_logger = logging.getLogger("gunicorn.error")
+    gunicorn_logger = logging.getLogger("gunicorn")
+    uvicorn_access_logger = logging.getLogger("uvicorn.access")
+    fastapi_logger = logging.getLogger("fastapi")
+    uvicorn_access_logger.handlers = gunicorn_error_logger.handlers
+    fastapi_logger.handlers = gunicorn_error_logger.handlers
+    fastapi_logger.setLevel(gunicorn_logger.level)
+    fastapi_logger.info("hello")
+    lines = AccessLog(settings(**changes))
+    lines.add(Facts("172.17.0.1", "GET", "/healthcheck", "", "", "HTTP/1.1", (), 200, (), 0, 0.0, None, 48686))
+    lines.flush()
+    first, second = capfd.readouterr().err.splitlines()
+    assert first.endswith("[INFO] hello")
+    assert re.fullmatch(r'\[.*\] \[\d+\] \[INFO\] 172\.17\.0\.1:48686 - "GET /healthcheck HTTP/1\.1" 200', second)
+    log.setup(settings(**changes))  # a reload
+    assert uvicorn_access_logger.handlers is gunicorn_error_logger.handlers
+    assert len(gunicorn_error_logger.handlers) == 1

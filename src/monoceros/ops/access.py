@@ -14,6 +14,8 @@ A format is Gunicorn's: `%(atom)s` with what Python's % operator knows of flags,
     H  protocol                                           {name}e  key of the environ, or -
     b, B  bytes of content sent, 0 included
 
+In Uvicorn's manner the lines are made in `uvicorn`, and only written here.
+
 Names in braces may be written in any case; an atom that nobody knows is "-". In Apache `b` is "-" for 0 bytes; in
 Gunicorn it is "0", and so it is here. Durations do not start anew after a day, as Gunicorn's do.
 """
@@ -26,9 +28,11 @@ import time
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
+from urllib.parse import quote
 
-from monoceros.ops import log
+from monoceros.ops import log, uvicorn
 from monoceros.settings.table import Settings
 
 # Characters after which a batch is written without waiting for the tick: what the kernel gives a pipe, and what we
@@ -41,7 +45,7 @@ class Facts(NamedTuple):
 
     `peer` is the client's address as text, `target` the target as sent, `path` the decoded path. `fields` are the
     request's, with names in lower case; `response_fields` the response's, as text or bytes. `sent` counts bytes of
-    content, `seconds` is the duration. `environ` is there in WSGI only.
+    content, `seconds` is the duration. `environ` is there in WSGI only. `port` is the client's, 0 if it is not known.
     """
 
     peer: str
@@ -56,6 +60,7 @@ class Facts(NamedTuple):
     sent: int
     seconds: float
     environ: Mapping[str, Any] | None = None
+    port: int = 0
 
 
 # An atom is a Python expression over `facts`, `fields` (a dict of the request's) and the functions of `compile`: all
@@ -270,8 +275,13 @@ class AccessLog:
     """
 
     def __init__(self, settings: Settings) -> None:
-        """Raises ValueError for a bad `access_log_format`."""
-        self._line = compile(settings.access_log_format)
+        """Raises ValueError for a bad `access_log_format`. `log.setup` has been called with the same settings."""
+        self._logger = log.access_logger(settings)
+        self._line: Callable[[Facts], str]
+        if self._logger is log.access:
+            self._line = compile(settings.access_log_format)
+        else:
+            self._line = partial(uvicorn.message, root_path=quote(settings.root_path.rstrip("/")))
         self._lines: list[str] = []
         self._size = 0
         # Both can be entered again, because a signal may come in the middle and want everything flushed.
@@ -282,7 +292,7 @@ class AccessLog:
     @property
     def enabled(self) -> bool:
         """Whether anyone listens. Asked anew each time: an application may set up logging when it likes."""
-        return access_wanted() and log.access.hasHandlers()
+        return wanted(self._logger) and self._logger.hasHandlers()
 
     @property
     def waiting(self) -> bool:
@@ -309,7 +319,7 @@ class AccessLog:
             if not lines:
                 return
             try:
-                write(lines)
+                write(self._logger, lines)
             except Exception as problem:  # a full disk, a closed pipe, somebody's filter: serving goes on
                 if not self._failing:
                     log.error.error("Cannot write to the access log, dropping lines: %s", problem)
@@ -318,28 +328,31 @@ class AccessLog:
                 self._failing = False
 
 
-def write(lines: list[str]) -> None:
+def write(logger: logging.Logger, lines: list[str]) -> None:
     """One write for all where only our own handler listens, else a record for each. Raises what the handlers raise."""
-    sink = only_sink()
-    if sink is not None:
-        sink.write("\n".join(lines) + "\n")
+    sink = only_sink(logger)
+    if sink is None:
+        for line in lines:
+            if isinstance(line, uvicorn.Message):
+                logger.info(uvicorn.MESSAGE, *line.arguments)
+            else:
+                logger.info(line)
         return
-    for line in lines:
-        log.access.info(line)
+    if isinstance(sink.formatter, uvicorn.AccessLine):
+        lines = [sink.formatter.line(line) for line in lines]
+    sink.write("\n".join(lines) + "\n")
 
 
-def access_wanted() -> bool:
-    return not log.access.disabled and log.access.isEnabledFor(logging.INFO)
+def wanted(logger: logging.Logger) -> bool:
+    return not logger.disabled and logger.isEnabledFor(logging.INFO)
 
 
-def only_sink() -> log.Sink | None:
-    """The handler of ours, if a record would go to it alone and come out as the bare line."""
-    logger = log.access
-    if len(logger.handlers) != 1 or logger.filters or logger.propagate or not access_wanted():
+def only_sink(logger: logging.Logger) -> log.Sink | None:
+    """The handler of ours, if a record would go to it alone and come out as a line of which we know the shape."""
+    if len(logger.handlers) != 1 or logger.filters or logger.propagate or not wanted(logger):
         return None
     handler = logger.handlers[0]
-    ours = isinstance(handler, log.Sink) and handler.formatter is log.ACCESS_LINE
-    if ours and not handler.filters and handler.level <= logging.INFO:
-        assert isinstance(handler, log.Sink)
-        return handler
-    return None
+    if not isinstance(handler, log.Sink) or handler.filters or handler.level > logging.INFO:
+        return None
+    known = handler.formatter is log.ACCESS_LINE or isinstance(handler.formatter, uvicorn.AccessLine)
+    return handler if known else None

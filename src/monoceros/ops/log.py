@@ -1,26 +1,31 @@
-"""The error log and the access log: where they go, and how a line gets there whole.
+"""The error log and the access log: which loggers there are, and where they write.
 
-All processes of a server share one file or one pipe. So a line is one write: files are opened for appending, and what
-goes to a pipe goes in pieces that the kernel does not mix with those of a sibling. The loggers bear Gunicorn's names
-and have real handlers, because config files and applications name the ones and borrow the others.
+The loggers bear Gunicorn's names and have real handlers, because config files and applications name the ones and borrow
+the others. Those with Uvicorn's names have the same handlers, where the user's logging configuration does not give them
+others.
 """
 
-import io
 import logging
-import os
-import select
-import stat
 import sys
 import threading
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Iterable
+from contextlib import ExitStack
 from typing import Final, TextIO
 
+from monoceros.ops import logconfig, uvicorn
+from monoceros.ops.sink import FileSink as FileSink
+from monoceros.ops.sink import Silence as Silence
+from monoceros.ops.sink import Sink as Sink
+from monoceros.settings.aliases import WORKER_CLASSES, is_uvicorns
 from monoceros.settings.table import Settings
 
 error: Final = logging.getLogger("gunicorn.error")
 access: Final = logging.getLogger("gunicorn.access")
+uvicorn_error: Final = logging.getLogger("uvicorn.error")
+uvicorn_access: Final = logging.getLogger("uvicorn.access")
+
+# Uvicorn's loggers, and those of ours whose handlers they get.
+LIKE: Final = ((logging.getLogger("uvicorn"), error), (uvicorn_error, error), (uvicorn_access, access))
 
 LEVELS: Final = {
     "debug": logging.DEBUG,
@@ -35,129 +40,8 @@ ERROR_LINE: Final = logging.Formatter(
 )
 ACCESS_LINE: Final = logging.Formatter("%(message)s")
 
-# Seconds to wait for a non-blocking pipe that nobody empties. Serving stands still meanwhile, so it is short, and it
-# is granted once: a sink that had to give up does not wait again before a write has succeeded.
-PATIENCE: Final = 0.5
-
-
 # What an application may write to `wsgi.errors` without a newline before it is written all the same.
 LONGEST_LINE: Final = 8192
-
-
-class Sink(logging.StreamHandler[TextIO]):
-    """A handler that writes whole lines, past the buffers of its stream; each record is one write.
-
-    A line may still be cut where the disk is full or a pipe is stuck. The next write then starts on a new line.
-    """
-
-    patience = PATIENCE
-    cut = False
-    stuck = False
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            self.write(self.format(record) + self.terminator)
-        except RecursionError:  # telling of it here would recurse again (bpo-36272)
-            raise
-        except Exception:  # the contract of logging: an error of a handler is shown, not raised
-            self.handleError(record)
-
-    def write(self, lines: str) -> None:
-        """Append `lines`, which end with a newline. Raises OSError if they could not be written in full.
-
-        ValueError where the stream is closed. Waits at most `patience` seconds for a non-blocking descriptor.
-        """
-        self.acquire()
-        try:
-            try:
-                fd = self.stream.fileno()
-            except (OSError, AttributeError):  # someone put an object without a descriptor in place of sys.stdout
-                self.stream.write(lines)
-                self.stream.flush()
-                return
-            encoded = lines.encode(getattr(self.stream, "encoding", None) or "utf-8", "backslashreplace")
-            self._write_whole(fd, b"\n" + encoded if self.cut else encoded)
-        finally:
-            self.release()
-
-    def _write_whole(self, fd: int, data: bytes) -> None:
-        # What one write of a regular file appends is never mixed with another's. A pipe promises that up to PIPE_BUF
-        # only, and of a non-blocking pipe, that it takes such a piece all or not at all (POSIX, write).
-        most = len(data) if stat.S_ISREG(os.fstat(fd).st_mode) else select.PIPE_BUF
-        give_up = 0.0 if self.stuck else time.monotonic() + self.patience
-        for piece in pieces(data, most):
-            rest = memoryview(piece)
-            while rest:
-                try:
-                    rest = rest[os.write(fd, rest) :]
-                except OSError as problem:
-                    blocked = isinstance(problem, BlockingIOError)
-                    if blocked and writable(fd, give_up - time.monotonic()):
-                        continue
-                    self.stuck, self.cut = blocked, self.cut or len(rest) < len(piece)
-                    raise
-            self.cut = False
-        self.stuck = False
-
-
-class FileSink(Sink, logging.FileHandler):
-    """A `Sink` that appends to the file `path`, which is created. Raises OSError.
-
-    `captured` says that descriptors 1 and 2 lead to the file as well, also after it is reopened.
-    """
-
-    captured = False
-
-    def __init__(self, path: str) -> None:
-        logging.FileHandler.__init__(self, path, mode="a", encoding="utf-8", errors="backslashreplace")
-
-    def write(self, lines: str) -> None:
-        self.acquire()
-        try:
-            # Replaced by a reload and closed, but borrowed by a logger of the application: its lines should arrive.
-            if self.stream is None:
-                self.stream = self._open()
-            super().write(lines)
-        finally:
-            self.release()
-
-    def close(self) -> None:
-        self.captured = False  # a closed one that is still borrowed must not capture again when files are reopened
-        super().close()
-
-    def capture(self) -> None:
-        """Lead descriptors 1 and 2 to the file, and let what is printed arrive line by line."""
-        assert self.stream is not None
-        for fd, stream in ((1, sys.stdout), (2, sys.stderr)):
-            if stream is not None:  # None where Python was started with the descriptor closed
-                with suppress(OSError, ValueError):  # what could not be printed until now is not for the file
-                    stream.flush()
-            os.dup2(self.stream.fileno(), fd)
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(line_buffering=True)
-        self.captured = True
-
-
-class Silence(logging.NullHandler):
-    """Stands where there is to be no error log; without it, logging would write warnings to standard error."""
-
-
-def writable(fd: int, seconds: float) -> bool:
-    """Whether `fd` takes bytes before `seconds` have passed. Also True if writing would fail at once."""
-    poll = select.poll()
-    poll.register(fd, select.POLLOUT)
-    return bool(poll.poll(max(0.0, seconds * 1000)))
-
-
-def pieces(data: bytes, most: int) -> Iterator[bytes]:
-    """`data` cut at ends of lines into pieces of at most `most` bytes; a longer line is a piece of its own."""
-    start = 0
-    while len(data) - start > most:
-        end = data.rfind(b"\n", start, start + most) + 1 or data.find(b"\n", start) + 1 or len(data)
-        yield data[start:end]
-        start = end
-    if start < len(data):
-        yield data[start:]
 
 
 class ErrorStream:
@@ -166,6 +50,7 @@ class ErrorStream:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._begun = ""
+        self._telling = False
 
     def write(self, text: str) -> int:
         with self._lock:
@@ -187,36 +72,166 @@ class ErrorStream:
                 self._put(begun + "\n")
 
     def _put(self, lines: str) -> None:
-        for handler in error.handlers:
+        ours = [handler for handler in error.handlers if isinstance(handler, Sink | Silence)]
+        for handler in ours:
             if isinstance(handler, Sink):
                 handler.write(lines)
+        if ours:
+            return
+        # A logging configuration has given others, whose lines may have a shape, as JSON. One of them may write here
+        # again: Flask's pages show a handler that does.
+        if self._telling:
+            print(lines, end="", file=sys.stderr)
+            return
+        self._telling = True
+        try:
+            error.error("%s", lines.removesuffix("\n"))
+        finally:
+            self._telling = False
 
 
 def setup(settings: Settings) -> None:
     """Let the loggers write to where the settings say, at their level. Raises OSError with a line for the user.
 
-    May be called again, for a reload: our handlers are replaced (or all stay as they were, on OSError), those that
-    others have added stay. Captured output moves on to the new error log if that is a file, else it stays.
+    May be called again, for a reload: our handlers and those of `logconfig` are replaced (or all stay as they were, on
+    OSError), those that others have added stay. Captured output moves on to the new error log if that is a file, else
+    it stays. As in Gunicorn, `logconfig` has the first word on the loggers that it names, the other settings on ours
+    that it does not name.
     """
+    config = logconfig.read(settings.logconfig) if settings.logconfig else logconfig.NOTHING
+    captured = [old for old in error.handlers if isinstance(old, FileSink) and old.captured]
     with ExitStack() as undo:
         error_sink = open_sink("error log", settings.errorlog, sys.stderr) or Silence()
         undo.callback(error_sink.close)
         access_sink = open_sink("access log", settings.accesslog, sys.stdout)
+        if access_sink is not None:
+            undo.callback(access_sink.close)
+        undo.callback(restore, logconfig.Snapshot(), captured)
+        old = clear(level_of(settings))
+        config.apply()
         undo.pop_all()
     error_sink.setFormatter(ERROR_LINE)
-    if any(isinstance(old, FileSink) and old.captured for old in error.handlers) and isinstance(error_sink, FileSink):
-        error_sink.capture()
-    replace_handler(error, error_sink)
     if access_sink is not None:
-        access_sink.setFormatter(ACCESS_LINE)
-    replace_handler(access, access_sink)
-    access.setLevel(logging.INFO)
-    level = LEVELS.get(settings.loglevel.lower(), logging.INFO)
-    error.setLevel(level)
-    # Applications read the level of this one to set their own.
-    logging.getLogger("gunicorn").setLevel(level)
+        access_sink.setFormatter(access_formatter(settings, access_sink))
+    hand_out(settings, config, error_sink, access_sink)
+    if captured and isinstance(error_sink, FileSink) and error_sink in error.handlers:
+        error_sink.capture()
+    for sink in (*old, error_sink, access_sink):
+        if sink is not None and sink not in error.handlers and sink not in access.handlers:
+            sink.close()
     if settings.loglevel.lower() not in LEVELS:
         error.warning("Unknown loglevel %r, using info. Known are: %s", settings.loglevel, ", ".join(LEVELS))
+
+
+def level_of(settings: Settings) -> int:
+    return LEVELS.get(settings.loglevel.lower(), logging.INFO)
+
+
+def has_uvicorns_options(settings: Settings) -> bool:
+    """Whether somebody speaks to us as to Uvicorn itself, rather than as to Gunicorn with a Uvicorn worker.
+
+    The classes that are not in the table are those that people have made from Uvicorn's.
+    """
+    name = settings.worker_class
+    return settings.manner == "uvicorn" and name in WORKER_CLASSES and not is_uvicorns(name)
+
+
+def clear(level: int) -> list[logging.Handler]:
+    """Make the loggers what they are before anything says where they write. Returns handlers of ours that they had."""
+    logconfig.forget()
+    logging.addLevelName(uvicorn.TRACE, "TRACE")  # configurations written for Uvicorn may say so
+    for logger, like in LIKE:
+        logger.disabled = False
+        if logger.handlers is like.handlers or not logger.handlers:
+            logger.handlers, logger.propagate = [], True
+            logger.setLevel(logging.NOTSET)
+    ours: list[logging.Handler] = []
+    for logger, its_level in ((error, level), (access, logging.INFO)):
+        logger.setLevel(its_level)
+        logger.propagate = logger.disabled = False
+        for old in [old for old in logger.handlers if isinstance(old, Sink | Silence)]:
+            logger.removeHandler(old)  # out of the same list, which the application may have borrowed as a whole
+            ours.append(old)
+    # Applications read the level of this one to set their own.
+    logging.getLogger("gunicorn").setLevel(level)
+    return ours
+
+
+def restore(before: logconfig.Snapshot, captured: list[FileSink]) -> None:
+    before.restore()
+    for sink in captured:  # it may have been closed meanwhile, and opens its file when it needs it
+        sink.captured = True
+
+
+def hand_out(
+    settings: Settings, config: logconfig.LogConfig, error_sink: Sink | Silence, access_sink: Sink | None
+) -> None:
+    """Give handlers to the loggers of which the configuration does not say who handles them.
+
+    Uvicorn's get what ours have, by the same lists, as Gunicorn's Uvicorn worker does it; but for those that have
+    handlers already, from an application. With Uvicorn's own options a configuration is one for Uvicorn: loggers of
+    Uvicorn that it does not name hand up, to `uvicorn` or to the root, as they do there, and the error log follows.
+    """
+    options = has_uvicorns_options(settings)
+    above = reached(uvicorn_error) if options and config is not logconfig.NOTHING else []
+    for logger, level, sinks in (
+        (error, level_of(settings), above or [error_sink]),
+        (access, logging.INFO, [access_sink] if access_sink else []),
+    ):
+        if logger.level == logging.NOTSET:  # so where the configuration names the logger above only
+            logger.setLevel(level)
+        if not config.gives(logger.name):
+            for sink in sinks:
+                logger.addHandler(sink)
+            logger.propagate = logger.disabled = False
+    for logger, like in LIKE:
+        # The flag counts before the file, and for access lines as well: so it is in Uvicorn.
+        if logger.level == logging.NOTSET or (options and "loglevel" in settings.origins):
+            logger.setLevel(level_of(settings) if options else like.level)
+        if config.gives(logger.name):
+            continue
+        logger.disabled = False
+        if not (above or logger.handlers) and (logger is not uvicorn_access or settings.manner == "uvicorn"):
+            logger.handlers = like.handlers if like.handlers or not like.propagate else reached(like)
+            logger.propagate = False
+    if above and settings.accesslog is None:
+        uvicorn_access.handlers, uvicorn_access.propagate = [], False
+
+
+def reached(logger: logging.Logger) -> list[logging.Handler]:
+    """The handlers to which a record of this logger goes."""
+    found, each = list(logger.handlers), logger
+    while each.propagate and each.parent is not None:
+        each = each.parent
+        found += each.handlers
+    return found
+
+
+def access_formatter(settings: Settings, sink: Sink) -> logging.Formatter:
+    """What our own access log is formatted with: the bare line, or with Uvicorn's options, what Uvicorn prints."""
+    if not has_uvicorns_options(settings) or access_logger(settings) is access:
+        return ACCESS_LINE
+    if settings.use_colors is None:
+        return uvicorn.AccessLine(use_colors=not isinstance(sink, FileSink) and sink.stream.isatty())
+    return uvicorn.AccessLine(use_colors=settings.use_colors)
+
+
+def access_logger(settings: Settings) -> logging.Logger:
+    """The logger of access lines. In Uvicorn's manner it is `uvicorn.access`, with Uvicorn's records.
+
+    There, Gunicorn's Uvicorn worker has no use for `access_log_format`. Whoever sets it wants it, so then it is
+    `gunicorn.access`, and the lines are made as the format says; but not if somebody has given `uvicorn.access`
+    handlers of its own, who expect Uvicorn's five arguments.
+    """
+    if settings.manner != "uvicorn":
+        return access
+    given = uvicorn_access.handlers and uvicorn_access.handlers is not access.handlers
+    return uvicorn_access if given or "access_log_format" not in settings.origins else access
+
+
+def worker_logger(settings: Settings) -> logging.Logger:
+    """Where a worker tells of its application's start and end: `uvicorn.error` in Uvicorn's manner."""
+    return uvicorn_error if settings.manner == "uvicorn" else error
 
 
 def open_sink(what: str, where: str | None, stream: TextIO | None) -> Sink | None:
@@ -229,16 +244,6 @@ def open_sink(what: str, where: str | None, stream: TextIO | None) -> Sink | Non
         return FileSink(where)
     except OSError as problem:
         raise OSError(f"cannot open the {what} {where!r}: {problem.strerror}") from problem
-
-
-def replace_handler(logger: logging.Logger, handler: logging.Handler | None) -> None:
-    """Put `handler` in the place of ours, in the same list, which the application may have borrowed as a whole."""
-    logger.propagate = False
-    for old in [old for old in logger.handlers if isinstance(old, Sink | Silence)]:
-        logger.removeHandler(old)
-        old.close()
-    if handler is not None:
-        logger.addHandler(handler)
 
 
 def capture_output(settings: Settings) -> None:
@@ -272,7 +277,5 @@ def reopen() -> None:
 
 def file_handlers() -> list[logging.FileHandler]:
     """The handlers of all loggers that append to a file. To open one of mode "w" again would empty its file."""
-    known = [logging.getLogger(), *logging.getLogger().manager.loggerDict.values()]
-    loggers = [logger for logger in known if isinstance(logger, logging.Logger)]
-    handlers = dict.fromkeys(handler for logger in loggers for handler in logger.handlers)
+    handlers = dict.fromkeys(handler for logger in logconfig.loggers() for handler in logger.handlers)
     return [each for each in handlers if isinstance(each, logging.FileHandler) and each.mode.startswith("a")]
