@@ -45,6 +45,12 @@ class ExpectationFailed(RemoteError):
     status = 417
 
 
+class UpgradeRequired(RemoteError):
+    """A version of WebSocket that this server does not speak (RFC 6455 §4.4, RFC 9110 §15.5.22)."""
+
+    status = 426
+
+
 class HeadTooLarge(RemoteError):
     """More or longer fields than we take (RFC 6585 §5)."""
 

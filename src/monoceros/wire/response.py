@@ -24,6 +24,10 @@ PHRASES: Final = {status.value: status.phrase.encode("ascii") for status in HTTP
 # RFC 9110 §6.4.1 (and §15.3.5, §15.4.5): these never have content, whatever their fields say.
 WITHOUT_CONTENT: Final = frozenset((204, 304))
 
+# What a refusal has to say beside its status: what to upgrade to (RFC 9110 §15.5.22), and in which version
+# (RFC 6455 §4.4).
+BESIDE_REFUSAL: Final = {426: b"Upgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Version: 13\r\n"}
+
 
 class Response:
     """Status and fields of a final response, as an application gave them.
@@ -117,31 +121,48 @@ def serialise(first_line: bytes, fields: Iterable[tuple[bytes, bytes]]) -> bytes
 class Defaults:
     """The fields that the server itself adds to every response.
 
-    `clock` gives seconds since the epoch. The Date (RFC 9110 §6.6.1) is rendered once a second.
+    `clock` gives seconds since the epoch. The Date (RFC 9110 §6.6.1) is rendered once a second. `fields` are
+    others that the operator wants; a `Server` among them takes the place of ours.
     """
 
-    __slots__ = ("_clock", "_date", "_lines", "_second", "_server")
+    __slots__ = ("_clock", "_date", "_fields", "_lines", "_second", "_server", "_with_date")
 
-    def __init__(self, clock: Callable[[], float], server: bytes = b"monoceros") -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        server: bytes = b"monoceros",
+        *,
+        date: bool = True,
+        fields: Iterable[tuple[bytes, bytes]] = (),
+    ) -> None:
         self._clock = clock
+        others = []
+        for name, value in fields:
+            if name.lower() == b"server":
+                server = value
+            else:
+                others.append((name, value))
         self._server = b"Server: %b\r\n" % server if server else b""
+        self._fields = b"".join(b"%b: %b\r\n" % field for field in others)
+        self._with_date = date
         self._second = -1
         self._date = self._lines = b""
 
     def lines(self) -> bytes:
-        """Server and Date, as they go out."""
+        """Server, the operator's fields and Date, as they go out."""
         now = self._clock()
         if not self._second <= now < self._second + 1:
             self._second = int(now)
-            self._date = b"Date: %b\r\n" % formatdate(self._second, usegmt=True).encode("ascii")
-            self._lines = self._server + self._date
+            if self._with_date:
+                self._date = b"Date: %b\r\n" % formatdate(self._second, usegmt=True).encode("ascii")
+            self._lines = self._server + self._fields + self._date
         return self._lines
 
     def lines_beside(self, response: Response) -> bytes:
         """The same, less what the application has said itself."""
         lines = self.lines()
         if response.has_server:
-            lines = self._date
+            lines = lines.removeprefix(self._server)
         if response.has_date:
             lines = lines.removesuffix(self._date)
         return lines
@@ -154,4 +175,6 @@ def refusal(status: int) -> tuple[Response, bytes]:
     """
     body = b"%d %b\n" % (status, PHRASES[status])
     fields = [(b"Content-Type", b"text/plain; charset=utf-8"), (b"Content-Length", b"%d" % len(body))]
-    return Response(status, [*fields, (b"Connection", b"close")]), body
+    response = Response(status, [*fields, (b"Connection", b"close")])
+    response.raw += BESIDE_REFUSAL.get(status, b"")
+    return response, body
