@@ -118,6 +118,48 @@ def test_flags_of_existing_deployments(tmp_path: Path) -> None:
     assert result.stderr.endswith("\nmonoceros: error: -D/--daemon: this version does not have this flag\n")
 
 
+@pytest.mark.parametrize("flags", [["--ssl-keyfile", "a.pem"], ["--ssl-certfile=a.pem"], ["--ssl-ca-certs", "a.pem"]])
+def test_encryption_is_not_ignored(tmp_path: Path, flags: list[str]) -> None:
+    result = run(tmp_path, "myapp:app", "--host", "0.0.0.0", *flags)
+    assert result.returncode == 2
+    flag = flags[0].partition("=")[0]
+    assert result.stderr.endswith(f"\nmonoceros: error: {flag}: this version does not have this flag\n")
+
+
+def test_a_command_line_of_uvicorn(tmp_path: Path) -> None:
+    argv = "myapp:app --host 0.0.0.0 --port 8080 --workers 4 --loop uvloop --http httptools --no-server-header"
+    result = run(tmp_path, "--print-config", *argv.split(), UVICORN_LIMIT_MAX_REQUESTS="9")
+    assert (result.returncode, result.stderr) == (0, "Warning: --http has no effect: there is one HTTP parser\n")
+    assert set(result.stdout.splitlines()) >= {
+        "bind = ['0.0.0.0:8080']  # --host, --port",
+        "host = '0.0.0.0'  # --host",
+        "asgi_loop = 'uvloop'  # --loop",
+        "server_header = False  # --no-server-header",
+        "max_requests = 9  # environment variable UVICORN_LIMIT_MAX_REQUESTS",
+        "accesslog = '-'  # as Uvicorn, whose options are used",
+    }
+
+
+def test_variables_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("COLOUR=red\nWEB_CONCURRENCY=x\n")
+    (tmp_path / "coloured.py").write_text("import os\nassert os.environ['COLOUR'] == 'red'\n" + APP)
+    result = run(tmp_path, "--check-config", "--env-file", ".env", "coloured:app")
+    assert (result.returncode, result.stderr.partition(":")[0]) == (1, "Error")
+    assert "workers = 'x' (WEB_CONCURRENCY in .env): must be " in result.stderr
+    assert run(tmp_path, "--check-config", "--env-file", ".env", "coloured:app", WEB_CONCURRENCY="2").returncode == 0
+    assert run(tmp_path, "--check-config", "coloured:app").returncode == 3
+
+
+def test_a_worker_class_that_fails(tmp_path: Path) -> None:
+    result = run(tmp_path, "-k", "failing.Worker", "myapp:app")
+    assert result.returncode == 1
+    assert result.stderr.startswith("Traceback")
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith(
+        "Error: worker_class = 'failing.Worker' (--worker-class): cannot be imported: ModuleNotFound"
+    )
+
+
 @pytest.mark.parametrize("verb", ["--check-config", "--print-config"])
 @pytest.mark.parametrize(
     ("app", "status", "error"),
@@ -128,7 +170,7 @@ def test_flags_of_existing_deployments(tmp_path: Path) -> None:
         ("nowhere:app", 3, "Error: "),
         ("failing:app", 3, "Traceback"),
         ("leaving:app", 3, "Traceback"),
-        ("myapp:speaks_asgi", 3, "Error: 'myapp:speaks_asgi' is an ASGI application; this version serves WSGI\n"),
+        ("myapp:speaks_asgi", 0, ""),
     ],
 )
 def test_checking_imports_the_application(tmp_path: Path, verb: str, app: str, status: int, error: str) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import inspect
 
-from monoceros.settings import Settings, SettingsError
-from monoceros.settings.aliases import LATER, WORKER_CLASSES, kind
+import pytest
+import uvicorn
+
+from monoceros.settings import Settings, SettingsError, absent
+from monoceros.settings.aliases import LATER, SHARED, UVICORN_FLAGS, UVICORN_NAMES, WORKER_CLASSES, kind
+from monoceros.settings.table import ROWS
 
 
 @pytest.mark.parametrize(
@@ -21,6 +25,11 @@ from monoceros.settings.aliases import LATER, WORKER_CLASSES, kind
         ("gthread", 1, "gthread"),
         ("thread", 4, "gthread"),
         ("gunicorn.workers.gthread.ThreadWorker", 4, "gthread"),
+        ("asgi", 1, "asgi"),
+        ("gunicorn.workers.gasgi.ASGIWorker", 4, "asgi"),
+        ("uvicorn.workers.UvicornWorker", 1, "asgi"),
+        ("uvicorn.workers:UvicornH11Worker", 1, "asgi"),
+        ("uvicorn_worker.UvicornH11Worker", 1, "asgi"),
     ],
 )
 def test_kind(name: str, threads: int, expected: str) -> None:
@@ -34,15 +43,12 @@ def test_what_is_not_given_is_auto() -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("asgi", "asgi workers are not available yet"),
-        ("uvicorn.workers.UvicornWorker", "asgi workers are not available yet"),
-        ("uvicorn_worker.UvicornH11Worker", "asgi workers are not available yet"),
         ("gevent", "gevent workers are not available yet"),
         ("gunicorn.workers.geventlet.EventletWorker", "eventlet workers are not available yet"),
         ("tornado", "tornado workers are not available yet"),
         ("gthraed", "no such kind of worker; did you mean gthread?"),
         ("Sync", "no such kind of worker; did you mean sync?"),
-        ("myproject.Special", "worker classes of others cannot be used"),
+        ("logging.Logger", "worker classes of others cannot be used"),
         ("fast", "no such kind of worker"),
     ],
 )
@@ -50,10 +56,47 @@ def test_what_is_not_served(name: str, reason: str) -> None:
     settings = Settings(worker_class=name, origins={"worker_class": "--worker-class"})
     with pytest.raises(SettingsError) as caught:
         kind(settings)
-    expected = f"worker_class = '{name}' (--worker-class): {reason} (this version has sync and gthread)"
+    expected = f"worker_class = '{name}' (--worker-class): {reason} (this version has sync, gthread and asgi)"
     assert str(caught.value) == expected
     assert caught.value.status == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("elsewhere_entirely.Special", "No module named 'elsewhere_entirely'"),
+        (
+            "uvicorn.worker.UvicornWorker",
+            "No module named 'uvicorn.worker'; did you mean uvicorn.workers.UvicornWorker?",
+        ),
+        (
+            "uvicorn_worker.UvicornWorkre",
+            "no 'UvicornWorkre' in module 'uvicorn_worker'; did you mean uvicorn_worker.UvicornWorker?",
+        ),
+    ],
+)
+def test_a_class_that_is_not_there(name: str, reason: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        kind(Settings(worker_class=name))
+    assert str(caught.value) == f"worker_class = '{name}' (default): cannot be imported: {reason}"
+
+
+def test_every_name_of_uvicorn_leads_somewhere() -> None:
+    absentees = absent.REFUSED | absent.UVICORN_REFUSED | absent.IGNORED | absent.UVICORN_IGNORED.keys()
+    assert [name for name, ours in UVICORN_NAMES.items() if ours not in ROWS and ours not in absentees] == []
+
+
+def test_uvicorns_own_parameters_are_known() -> None:
+    assert set(inspect.signature(uvicorn.run).parameters) <= set(UVICORN_NAMES)
+
+
+def test_uvicorns_own_flags_are_known() -> None:
+    ours = {flag for row in ROWS.values() for flag in row.flags}
+    ours |= {word for usage in absent.FLAGS.values() for word in usage.split()}
+    theirs = {flag for option in uvicorn.main.params for flag in [*option.opts, *option.secondary_opts]}
+    assert theirs - ours == {"app", "--version"}
+    assert UVICORN_FLAGS & ours == theirs - {"app", "--version"} - {f"--{name.replace('_', '-')}" for name in SHARED}
+
+
 def test_the_table_knows_only_kinds() -> None:
-    assert set(WORKER_CLASSES.values()) == {"auto", "sync", "gthread", *LATER}
+    assert set(WORKER_CLASSES.values()) == {"auto", "sync", "gthread", "asgi", *LATER}

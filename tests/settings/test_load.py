@@ -14,6 +14,7 @@ import pytest
 from monoceros.settings import Settings, SettingsError, absent
 from monoceros.settings.cpus import available_cpus
 from monoceros.settings.load import changes, load
+from monoceros.settings.render import print_config
 from monoceros.settings.table import ROWS, VARIABLE, Row
 
 Load = Callable[..., Settings]
@@ -174,16 +175,16 @@ def test_a_config_file_as_images_ship_it(loads: Load) -> None:
 
 # What the settings of Gunicorn are called that are not served here.
 ELSEWHERE = """
-reload reload_engine reload_extra_files spew daemon pidfile worker_tmp_dir user group umask initgroups tmp_upload_dir
-disable_redirect_access_to_syslog logger_class logconfig logconfig_dict logconfig_json syslog_addr syslog syslog_prefix
-syslog_facility enable_stdio_inheritance statsd_host dogstatsd_tags statsd_prefix enable_backlog_metric
-default_proc_name paste proxy_protocol proxy_allow_ips protocol uwsgi_allow_ips keyfile certfile ssl_version cert_reqs
-ca_certs suppress_ragged_eofs do_handshake_on_connect ciphers http_protocols http2_cleartext
-http2_max_concurrent_streams http2_initial_window_size http2_max_frame_size http2_max_header_list_size
-raw_paste_global_conf permit_obsolete_folding strip_header_spaces permit_unconventional_http_method
-permit_unconventional_http_version casefold_http_method asgi_loop asgi_lifespan asgi_disconnect_grace_period
-websocket_max_message_size http_parser dirty_apps dirty_workers dirty_timeout dirty_threads dirty_graceful_timeout
-control_socket control_socket_mode control_socket_disable
+reload reload_engine reload_extra_files spew daemon pidfile worker_tmp_dir user group umask initgroups
+tmp_upload_dir disable_redirect_access_to_syslog logger_class logconfig_dict logconfig_json syslog_addr syslog
+syslog_prefix syslog_facility enable_stdio_inheritance statsd_host dogstatsd_tags statsd_prefix
+enable_backlog_metric default_proc_name paste proxy_protocol proxy_allow_ips protocol uwsgi_allow_ips keyfile
+certfile ssl_version cert_reqs ca_certs suppress_ragged_eofs do_handshake_on_connect ciphers http_protocols
+http2_cleartext http2_max_concurrent_streams http2_initial_window_size http2_max_frame_size
+http2_max_header_list_size raw_paste_global_conf permit_obsolete_folding strip_header_spaces
+permit_unconventional_http_method permit_unconventional_http_version casefold_http_method http_parser dirty_apps
+dirty_workers dirty_timeout dirty_threads dirty_graceful_timeout control_socket control_socket_mode
+control_socket_disable
 """
 
 
@@ -246,7 +247,7 @@ WORKERS = 'must be a whole number, 1 or more, or "auto"'
 
 KIND = "no such kind of worker"
 BRACKETS = "an IPv6 address with a port goes in brackets"
-HAS = "(this version has sync and gthread)"
+HAS = "(this version has sync, gthread and asgi)"
 
 
 @pytest.mark.parametrize(
@@ -414,10 +415,14 @@ def test_every_setting_can_be_a_variable(row: Row, loads: Load, tmp_path: Path) 
     if row.name == "config":
         example = "conf.py"
         (tmp_path / example).touch()
-    text = ",".join(example) if isinstance(example, list) else str(example)
-    settings = loads(**{row.variable: text})
+    if row.name == "env_file":
+        (tmp_path / example).touch()
+    texts = [": ".join(part) if isinstance(part, tuple) else part for part in example] if "[" in row.example else []
+    settings = loads(**{"MONOCEROS_ACCESSLOG": "a.log", row.variable: ",".join(texts) or str(example)})
     assert getattr(settings, row.name) == row.parse(example)
-    assert settings.origins == {row.name: f"environment variable {row.variable}"}
+    assert settings.origins[row.name] == f"environment variable {row.variable}"
+    # Some of Uvicorn's say where to listen in other words, or whether there is an access log.
+    assert settings.origins.keys() - {row.name} <= {"accesslog", "bind"}
 
 
 def test_loading_imports_no_more_than_it_needs() -> None:
@@ -453,18 +458,19 @@ def test_all_that_is_wrong_is_said_at_once(loads: Load) -> None:
 
 def test_flags_of_gunicorn_that_are_missing(loads: Load) -> None:
     argv = ["--reload", "-p", "a.pid", "--worker-tmp-dir", "/dev/shm", "--no-control-socket", "--proxy-protocol=off"]
-    settings = loads(*argv, "-m", "0", "m:a", GUNICORN_CMD_ARGS="--log-config a.ini --statsd-prefix=x")
+    settings = loads(*argv, "-m", "0", "m:a", GUNICORN_CMD_ARGS="--log-syslog --statsd-prefix=x")
     no_effect = "has no effect: this version does not have this flag"
     assert settings.wsgi_app == "m:a"
     assert sorted(settings.notes) == [
         f"--reload {no_effect}",
         f"-p/--pid {no_effect}",
-        f"GUNICORN_CMD_ARGS --log-config {no_effect}",
+        f"GUNICORN_CMD_ARGS --log-syslog {no_effect}",
     ]
 
 
 def test_every_setting_of_gunicorn_is_known() -> None:
-    kinds = [absent.REFUSED, absent.IGNORED, absent.NEEDLESS, set(ROWS)]
+    theirs = [absent.UVICORN_REFUSED, absent.UVICORN_IGNORED.keys()]
+    kinds = [absent.REFUSED, absent.IGNORED, absent.NEEDLESS, set(ROWS), *theirs]
     known = [name for kind in kinds for name in kind]
     assert len(known) == len(set(known))
     assert set(ELSEWHERE.split()) <= set(known)
@@ -483,3 +489,39 @@ def test_a_missing_feature_is_noted(tmp_path: Path) -> None:
 def test_a_missing_feature_that_is_not_wanted_is_not_mentioned(tmp_path: Path) -> None:
     (tmp_path / "gunicorn.conf.py").write_text("import syslog\ncertfile = None\ndaemon = False\nuser = ''\n")
     assert load([], {}, str(tmp_path)).notes == ()
+
+
+# env_file
+
+
+def test_a_file_of_variables(loads: Load, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("WEB_CONCURRENCY=3\nPORT=5000\nCOLOUR='red'\nUVICORN_WORKERS=9\nJUST_A_NAME\n# no\n")
+    settings = loads("--env-file", ".env", PORT="6000")
+    assert (settings.workers, str(settings.bind[0])) == (3, "0.0.0.0:6000")
+    assert settings.origins["workers"] == "WEB_CONCURRENCY in .env"
+    assert dict(settings.env_file_variables) == {"WEB_CONCURRENCY": "3", "COLOUR": "red", "UVICORN_WORKERS": "9"}
+    assert "red" not in repr(settings)
+    assert "red" not in print_config(settings)
+    (tmp_path / ".env").write_text("FORWARDED_ALLOW_IPS=10.0.0.1")
+    settings = loads("--chdir", "/", UVICORN_ENV_FILE=".env")
+    assert str(settings.forwarded_allow_ips) == "10.0.0.1"
+
+
+@pytest.mark.parametrize(("content", "wrong"), [(None, "No such file or directory"), (b"A=\xff", "'utf-8' codec")])
+def test_a_file_of_variables_that_cannot_be_read(
+    loads: Load, tmp_path: Path, content: bytes | None, wrong: str
+) -> None:
+    if content is not None:
+        (tmp_path / "a.env").write_bytes(content)
+    with pytest.raises(SettingsError) as caught:
+        loads("--env-file", "a.env")
+    assert str(caught.value).startswith(f"env_file = 'a.env' (--env-file): {wrong}")
+
+
+def test_without_python_dotenv(loads: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "dotenv", None)  # as if it were not installed
+    (tmp_path / ".env").touch()
+    with pytest.raises(SettingsError) as caught:
+        loads("--env-file", ".env")
+    needed = "python-dotenv is needed to read it: pip install 'monoceros[dotenv]'"
+    assert str(caught.value) == f"env_file = '.env' (--env-file): {needed}"

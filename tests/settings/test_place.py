@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from monoceros.settings import Settings, SettingsError
-from monoceros.settings.place import enter, here
+from monoceros.settings.place import enter, here, read_env_file
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +50,29 @@ def test_leaving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (os.environ["OURS"], os.environ.get("NEW"), os.environ["KEPT"]) == ("as started", None, "2")
     assert sys.path[0] == str(tmp_path)
     assert str(tmp_path / "lib") not in sys.path
+
+
+def test_the_application_directory_is_searched_first(tmp_path: Path) -> None:
+    enter(Settings(chdir=str(tmp_path), pythonpath="lib", app_dir="src"))
+    assert sys.path[:3] == [str(tmp_path / "src"), str(tmp_path / "lib"), str(tmp_path)]
+
+
+def test_a_file_of_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OURS", "as started")
+    start = dict(os.environ)
+    file = tmp_path / ".env"
+    file.write_text("OURS=another\nCOLOUR=red\nNEW=1\nBOTH=file")
+    old = Settings(chdir=str(tmp_path), env_file_variables=read_env_file(str(file), start), raw_env=("BOTH=raw",))
+    enter(old)
+    assert [os.environ.get(name) for name in ("OURS", "COLOUR", "NEW", "BOTH")] == ["as started", "red", "1", "raw"]
+
+    # A reload reads the file again, with the environment as it was at the start.
+    file.write_text("COLOUR=blue")
+    new = Settings(chdir=str(tmp_path), env_file_variables=read_env_file(str(file), start))
+    enter(new, old, start)
+    assert [os.environ.get(name) for name in ("OURS", "COLOUR", "NEW", "BOTH")] == ["as started", "blue", None, None]
+    enter(old, new, start)
+    assert [os.environ.get(name) for name in ("COLOUR", "NEW", "BOTH")] == ["red", "1", "raw"]
 
 
 def test_no_such_directory(tmp_path: Path) -> None:

@@ -77,6 +77,10 @@ def test_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
     assert [flag for row in ROWS.values() for flag in row.flags if flag not in out] == []
     sendfile = out.partition("--no-sendfile")[2].partition("--reuse-port")[0]
     assert "[True]" not in sendfile
+    theirs = out.partition("\nUvicorn's options:\n")[2].partition("\nDebugging:\n")[0]
+    assert "  --host HOST  " in theirs
+    assert "  --access-log, --no-access-log\n" in theirs
+    assert "--header FIELD" in theirs
     assert [name for name in absent.FLAGS if shown_flag(name).rpartition("/")[2] + " " in out] == []
     assert '%(h)s %(l)s %(u)s %(t)s "%(r)s"' in out
 
@@ -90,3 +94,16 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_values_stay_text() -> None:
     given = parser().split(["-w", "four", "m:a", "-b", "x", "--bind=y", "--no-sendfile"])
     assert given == {"workers": "four", "app": ["m:a"], "bind": ["x", "y"], "sendfile": False}
+
+
+def test_which_flag_was_used() -> None:
+    it = parser()
+    given = it.split(["-w", "4", "--keep-alive=1", "--timeout-keep-alive", "2", "--no-serv", "--http=h11", "--http2"])
+    assert given == {"workers": "4", "keepalive": "2", "server_header": False, "http": "h11", "http2": True}
+    assert it.used == {
+        "workers": "-w",
+        "keepalive": "--timeout-keep-alive",
+        "server_header": "--no-server-header",
+        "http": "--http",
+        "http2": "--http2",
+    }

@@ -11,7 +11,7 @@ import pytest
 from monoceros.settings import Settings
 from monoceros.settings.table import DEFAULTS_FROM_ENVIRONMENT, FILE, FLAG, ROWS, Row
 
-# Name, flags and default as Gunicorn has them.
+# Name, flags and default as Gunicorn has them; then come Uvicorn's flags for the same.
 GUNICORN = {
     "config": ("-c --config", None),
     "wsgi_app": ("", None),
@@ -19,11 +19,11 @@ GUNICORN = {
     "workers": ("-w --workers", 1),
     "threads": ("--threads", 1),
     "worker_connections": ("--worker-connections", 1000),
-    "max_requests": ("--max-requests", 0),
-    "max_requests_jitter": ("--max-requests-jitter", 0),
-    "timeout": ("-t --timeout", 30),
-    "graceful_timeout": ("--graceful-timeout", 30),
-    "keepalive": ("--keep-alive", 2),
+    "max_requests": ("--max-requests --limit-max-requests", 0),
+    "max_requests_jitter": ("--max-requests-jitter --limit-max-requests-jitter", 0),
+    "timeout": ("-t --timeout --timeout-worker-healthcheck", 30),
+    "graceful_timeout": ("--graceful-timeout --timeout-graceful-shutdown", 30),
+    "keepalive": ("--keep-alive --timeout-keep-alive", 2),
     "limit_request_line": ("--limit-request-line", 4094),
     "limit_request_fields": ("--limit-request-fields", 100),
     "check_config": ("--check-config", False),
@@ -41,10 +41,37 @@ GUNICORN = {
     "forwarder_headers": ("--forwarder-headers", ("SCRIPT_NAME", "PATH_INFO")),
     "root_path": ("--root-path", ""),
     "sendfile": ("--no-sendfile", True),
+    "asgi_loop": ("--asgi-loop --loop", "auto"),
+    "asgi_lifespan": ("--asgi-lifespan --lifespan", "auto"),
+    "asgi_disconnect_grace_period": ("--asgi-disconnect-grace-period", 3),
+    "websocket_max_message_size": ("--websocket-max-message-size --ws-max-size", 16777216),
+    "logconfig": ("--log-config", None),
     "secure_scheme_headers": (
         "",
         {"X-FORWARDED-PROTOCOL": "ssl", "X-FORWARDED-PROTO": "https", "X-FORWARDED-SSL": "on"},
     ),
+}
+
+# What Uvicorn has and Gunicorn has not, with Uvicorn's defaults, but that 0 and () stand for "none".
+UVICORN = {
+    "host": None,
+    "port": None,
+    "uds": None,
+    "fd": None,
+    "ws": "auto",
+    "ws_ping_interval": 20.0,
+    "ws_ping_timeout": 20.0,
+    "ws_per_message_deflate": True,
+    "proxy_headers": True,
+    "server_header": True,
+    "date_header": True,
+    "headers": (),
+    "limit_concurrency": 0,
+    "factory": False,
+    "env_file": None,
+    "app_dir": "",
+    "access_log": None,
+    "use_colors": None,
 }
 
 EVERY_ROW = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
@@ -54,6 +81,19 @@ EVERY_ROW = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 def test_what_people_know_from_gunicorn(name: str, flags: str, default: object) -> None:
     assert ROWS[name].flags == tuple(flags.split())
     assert getattr(Settings(), name) == default
+
+
+@pytest.mark.parametrize(("name", "default"), UVICORN.items())
+def test_what_people_know_from_uvicorn(name: str, default: object) -> None:
+    assert getattr(Settings(), name) == default
+    flag = "--" + name.removesuffix("s" if name == "headers" else "").replace("_", "-")
+    pair = (flag, flag.replace("--", "--no-")) if ROWS[name].action == "switch" else (flag,)
+    assert ROWS[name].flags == pair
+
+
+def test_uvicorns_section_is_about_uvicorn() -> None:
+    section = {row.name for row in ROWS.values() if row.section == "Uvicorn's options"}
+    assert section == UVICORN.keys() - {"env_file", "app_dir", "factory"}
 
 
 def test_other_defaults() -> None:

@@ -1,4 +1,4 @@
-"""Gunicorn's settings that this version does not have: what a config file or a flag that sets one is told.
+"""Settings of Gunicorn and options of Uvicorn that this version does not have: what who sets one is told.
 
 To ignore them without a word would leave somebody with plain HTTP who asked for TLS. Each goes from here as it
 gets its row in the table.
@@ -23,6 +23,7 @@ REFUSED: Final = frozenset(
         "protocol",
         "proxy_protocol",
         "ssl_context",
+        "ssl_version",
         "umask",
         "user",
     )
@@ -31,9 +32,6 @@ REFUSED: Final = frozenset(
 # Without these it serves, but does less: a warning says so.
 IGNORED: Final = frozenset(
     (
-        "asgi_disconnect_grace_period",
-        "asgi_lifespan",
-        "asgi_loop",
         "casefold_http_method",
         "child_exit",
         "control_socket",
@@ -44,7 +42,6 @@ IGNORED: Final = frozenset(
         "enable_stdio_inheritance",
         "http2_cleartext",
         "http_protocols",
-        "logconfig",
         "logconfig_dict",
         "logconfig_json",
         "logger_class",
@@ -67,7 +64,6 @@ IGNORED: Final = frozenset(
         "reload",
         "reload_extra_files",
         "spew",
-        "ssl_version",
         "statsd_host",
         "strip_header_spaces",
         "suppress_ragged_eofs",
@@ -107,20 +103,49 @@ NEEDLESS: Final = frozenset(
         "syslog_prefix",
         "tmp_upload_dir",
         "uwsgi_allow_ips",
-        "websocket_max_message_size",
         "worker_tmp_dir",
     )
 )
 
+# Uvicorn's, by the names that Uvicorn gives them: in a config file such a name is the user's own. First those that
+# ask for protection.
+UVICORN_REFUSED: Final = frozenset(
+    (
+        "ssl_ca_certs",
+        "ssl_cert_reqs",
+        "ssl_certfile",
+        "ssl_ciphers",
+        "ssl_context_factory",
+        "ssl_keyfile",
+        "ssl_keyfile_password",
+    )
+)
+
+# Then those that say how to do what is done here in another way, or in one way only.
+NO_RELOADER: Final = "this version does not reload by itself"
+UVICORN_IGNORED: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "callback_notify": "the server looks after its workers itself",
+        "h11_max_incomplete_event_size": "limit_request_line and limit_request_field_size limit a head",
+        "http": "there is one HTTP parser",
+        "http2": "this version does not speak HTTP/2",
+        "interface": "which protocol an application speaks is seen from the application",
+        "reload_delay": NO_RELOADER,
+        "reload_dirs": NO_RELOADER,
+        "reload_excludes": NO_RELOADER,
+        "reload_includes": NO_RELOADER,
+        "reset_contextvars": "this version does not have it",
+        "timeout_notify": "the server looks after its workers itself",
+        "ws_max_queue": "no more is read of a connection than the application asks for",
+    }
+)
+
 # What these are by default, which says nothing: Gunicorn's are off, plain or none.
-NEUTRAL: Final[tuple[object, ...]] = (None, False, "", 0, "0", "off", "http", "h1", "auto", [], (), {})
+NEUTRAL: Final[tuple[object, ...]] = (None, False, "", 0, "0", "off", "no", "false", "http", "h1", "auto", [], (), {})
 
 # The flags of those that have some, and after them what stands for a value, if they take one.
 FLAGS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "asgi_disconnect_grace_period": "--asgi-disconnect-grace-period VALUE",
-        "asgi_lifespan": "--asgi-lifespan VALUE",
-        "asgi_loop": "--asgi-loop VALUE",
         "ca_certs": "--ca-certs VALUE",
         "casefold_http_method": "--casefold-http-method",
         "cert_reqs": "--cert-reqs VALUE",
@@ -141,6 +166,9 @@ FLAGS: Final[Mapping[str, str]] = MappingProxyType(
         "enable_backlog_metric": "--enable-backlog-metric",
         "enable_stdio_inheritance": "-R --enable-stdio-inheritance",
         "group": "-g --group VALUE",
+        "h11_max_incomplete_event_size": "--h11-max-incomplete-event-size VALUE",
+        "http": "--http VALUE",
+        "http2": "--http2",
         "http2_cleartext": "--http2-cleartext VALUE",
         "http2_initial_window_size": "--http2-initial-window-size VALUE",
         "http2_max_concurrent_streams": "--http2-max-concurrent-streams VALUE",
@@ -149,8 +177,8 @@ FLAGS: Final[Mapping[str, str]] = MappingProxyType(
         "http_parser": "--http-parser VALUE",
         "http_protocols": "--http-protocols VALUE",
         "initgroups": "--initgroups",
+        "interface": "--interface VALUE",
         "keyfile": "--keyfile VALUE",
-        "logconfig": "--log-config VALUE",
         "logconfig_json": "--log-config-json VALUE",
         "logger_class": "--logger-class VALUE",
         "paste": "--paste --paster VALUE",
@@ -163,9 +191,20 @@ FLAGS: Final[Mapping[str, str]] = MappingProxyType(
         "proxy_protocol": "--proxy-protocol [VALUE]",
         "raw_paste_global_conf": "--paste-global VALUE",
         "reload": "--reload",
+        "reload_delay": "--reload-delay VALUE",
+        "reload_dirs": "--reload-dir VALUE",
         "reload_engine": "--reload-engine VALUE",
+        "reload_excludes": "--reload-exclude VALUE",
         "reload_extra_files": "--reload-extra-file VALUE",
+        "reload_includes": "--reload-include VALUE",
+        "reset_contextvars": "--reset-contextvars",
         "spew": "--spew",
+        "ssl_ca_certs": "--ssl-ca-certs VALUE",
+        "ssl_cert_reqs": "--ssl-cert-reqs VALUE",
+        "ssl_certfile": "--ssl-certfile VALUE",
+        "ssl_ciphers": "--ssl-ciphers VALUE",
+        "ssl_keyfile": "--ssl-keyfile VALUE",
+        "ssl_keyfile_password": "--ssl-keyfile-password VALUE",
         "ssl_version": "--ssl-version VALUE",
         "statsd_host": "--statsd-host VALUE",
         "statsd_prefix": "--statsd-prefix VALUE",
@@ -178,8 +217,8 @@ FLAGS: Final[Mapping[str, str]] = MappingProxyType(
         "umask": "-m --umask VALUE",
         "user": "-u --user VALUE",
         "uwsgi_allow_ips": "--uwsgi-allow-from VALUE",
-        "websocket_max_message_size": "--websocket-max-message-size VALUE",
         "worker_tmp_dir": "--worker-tmp-dir VALUE",
+        "ws_max_queue": "--ws-max-queue VALUE",
     }
 )
 
@@ -191,4 +230,11 @@ def verdict(name: str, value: object) -> str:
     """
     if value in NEUTRAL:
         return ""
-    return "refused" if name in REFUSED else "ignored" if name in IGNORED else ""
+    if name in REFUSED | UVICORN_REFUSED:
+        return "refused"
+    return "ignored" if name in IGNORED or name in UVICORN_IGNORED else ""
+
+
+def why(name: str, what: str = "setting") -> str:
+    """Why a setting that is ignored has no effect; `what` it is where it was given."""
+    return UVICORN_IGNORED.get(name, f"this version does not have this {what}")

@@ -6,7 +6,7 @@ python -m monoceros.settings.render > docs/settings.md
 import argparse
 import difflib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final, NoReturn
 
@@ -29,9 +29,10 @@ A setting can be given in several places. Later ones win, and a list replaces a 
 1. the default, which some variables that platforms set may move (PORT, WEB_CONCURRENCY, FORWARDED_ALLOW_IPS, SENDFILE);
 2. one config file: `-c FILE`, `-c file:FILE` or `-c python:MODULE`, else `monoceros.conf.py` or `gunicorn.conf.py` in
    the working directory;
-3. variables, `MONOCEROS_` and the setting's name; a list is one text with commas;
+3. variables as Uvicorn has them, `UVICORN_` and the parameter's name; then those with `MONOCEROS_` and the setting's
+   name; a list is one text with commas;
 4. flags in the variables GUNICORN_CMD_ARGS and MONOCEROS_CMD_ARGS, written as on a command line;
-5. flags on the command line.
+5. flags on the command line, or the arguments of `monoceros.run("main:app", workers=4)` in a script.
 
 A config file is Python: its module-level names that are names of settings are taken, all others are its own.
 `monoceros --print-config` prints every setting with its value and where it comes from, `monoceros --check-config`
@@ -42,8 +43,32 @@ seconds, sizes in bytes.
 """
 
 
+class Take(argparse.Action):
+    """Keeps the text of a flag, or whether it switches on or off, and in `Parser.used` which flag it was."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        flag = option_string or ""
+        value: object = values
+        if self.nargs == 0:
+            value = not flag.startswith("--no-")
+        elif self.const == "append":
+            value = [*getattr(namespace, self.dest, ()), values]
+        setattr(namespace, self.dest, value)
+        if isinstance(parser, Parser):
+            parser.used[self.dest] = flag
+
+
 class Parser(argparse.ArgumentParser):
-    """argparse, which knows where the arguments come from, and what somebody may have meant."""
+    """argparse, which knows where the arguments come from, and what somebody may have meant.
+
+    `used` says, by name of setting, which of its flags was found last.
+    """
 
     def __init__(self, source: str = "") -> None:
         """`source` is named in messages, e.g. the variable that the arguments were found in."""
@@ -55,6 +80,7 @@ class Parser(argparse.ArgumentParser):
             epilog="APPLICATION is MODULE:VARIABLE or MODULE:FACTORY(), as in myproject.wsgi:application.",
         )
         self.source = source
+        self.used: dict[str, str] = {}
 
     def split(self, argv: list[str]) -> dict[str, Any]:
         """The arguments by name of setting, as raw text; the positional ones as "app".
@@ -100,17 +126,19 @@ def parser(source: str = "") -> Parser:
     for section, rows in groupby(ROWS.values(), lambda row: row.section):
         group = result.add_argument_group(section)
         for row in filter(lambda row: row.flags, rows):
-            extra: dict[str, Any] = {"metavar": row.metavar} if row.action in ("store", "append") else {}
+            extra: dict[str, Any] = {"nargs": 0}
+            if row.action in ("store", "append"):
+                extra = {"metavar": row.metavar, "const": row.action}
             # A flag that turns something off would seem to be on.
             default = "" if row.action == "store_false" else f" [{shown_default(row)}]"
             help = f"{row.help}{default}".replace("%", "%%")
-            group.add_argument(*row.flags, dest=row.name, action=row.action, help=help, **extra)
+            group.add_argument(*row.flags, dest=row.name, action=Take, help=help, **extra)
     for name, usage in absent.FLAGS.items():
         flags = [word for word in usage.split() if word.startswith("-")]
-        takes: dict[str, Any] = {"action": "store_true"}
+        takes: dict[str, Any] = {"nargs": 0}
         if "VALUE" in usage:
             takes = {"nargs": "?", "const": True} if "[VALUE]" in usage else {}
-        result.add_argument(*flags, dest=name, help=argparse.SUPPRESS, **takes)
+        result.add_argument(*flags, dest=name, action=Take, help=argparse.SUPPRESS, **takes)
     return result
 
 
@@ -173,7 +201,8 @@ def _entry(row: Row) -> str:
         lines += ["```python", f"{row.name} = {row.example}", "```\n"]
     elif row.example:
         value = row.example.strip("'")
-        lines += ["```sh", f"monoceros {row.flag} {value} myproject.wsgi", "```\n"]
+        said = row.flags[-1] if row.action == "switch" else f"{row.flag} {value}"
+        lines += ["```sh", f"monoceros {said} myproject.wsgi", "```\n"]
     return "\n".join(lines)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Final, TypeVar, cast
 
-from monoceros.settings import values
+from monoceros.settings import asgi_values, values
 from monoceros.settings.values import Address, Networks
 
 T = TypeVar("T")
@@ -32,8 +32,9 @@ class Row:
     """What is known about one setting.
 
     `parse` makes a value of text or of a native value, or raises ValueError saying what would be right. `live` says
-    that a reload takes a new value over. `action` is argparse's. `sources` says where it may be set. `example` is a
-    value as a config file would give it; `shown` stands on the reference page for a default that depends on the place.
+    that a reload takes a new value over. `action` is argparse's, or "switch" for a pair --X, --no-X. `sources` says
+    where it may be set. `example` is a value as a config file would give it; `shown` stands on the reference page for
+    a default that depends on the place.
     """
 
     name: str
@@ -85,6 +86,8 @@ class Settings:
     """Everything that can be set, parsed. Durations are in seconds, sizes in bytes.
 
     `origins` says where each value that is not the default came from; `notes` are warnings from loading, for the log.
+    `manner` is "uvicorn" where people speak Uvicorn's language, by its worker classes or its options, else "gunicorn":
+    it decides how log lines look. `env_file_variables` is what env_file adds to the environment, as (name, value).
     """
 
     # --- Config File ---
@@ -150,8 +153,9 @@ class Settings:
         "auto",
         values.worker_class,
         "-k --worker-class",
-        "The kind of worker: `auto` (what suits the application), `sync` (one request at a time) or `gthread` (as many "
-        "as there are threads). The names and classes of Gunicorn's workers are understood.",
+        "The kind of worker: `auto` (what suits the application), `sync` (one request at a time), `gthread` (as many "
+        "as there are threads) or `asgi` (an event loop). The names and classes of Gunicorn's and Uvicorn's workers "
+        "are understood; of a class made from Uvicorn's, its CONFIG_KWARGS count, before variables and flags.",
         section="Worker Processes",
         metavar="STRING",
         example="'gthread'",
@@ -161,7 +165,7 @@ class Settings:
         values.positive,
         "--threads",
         "How many requests a worker serves at the same time, each in its own thread. More than 1 makes a sync worker "
-        "a gthread worker.",
+        "a gthread worker; an asgi worker has no use for it.",
         section="Worker Processes",
         metavar="INT",
         example="8",
@@ -178,7 +182,7 @@ class Settings:
     max_requests: int = row(
         0,
         values.count,
-        "--max-requests",
+        "--max-requests --limit-max-requests",
         "After how many requests a worker is replaced, against memory leaks; 0 is never.",
         section="Worker Processes",
         metavar="INT",
@@ -187,7 +191,7 @@ class Settings:
     max_requests_jitter: int = row(
         0,
         values.count,
-        "--max-requests-jitter",
+        "--max-requests-jitter --limit-max-requests-jitter",
         "Up to how many requests to add to max_requests, by chance and for each worker, so that they are not all "
         "replaced at once.",
         section="Worker Processes",
@@ -197,7 +201,7 @@ class Settings:
     timeout: float = row(
         30.0,
         values.seconds,
-        "-t --timeout",
+        "-t --timeout --timeout-worker-healthcheck",
         "After how many seconds of silence a worker is taken for stuck, killed and replaced; 0 is never.",
         section="Worker Processes",
         metavar="SECONDS",
@@ -206,7 +210,7 @@ class Settings:
     graceful_timeout: float = row(
         30.0,
         values.seconds,
-        "--graceful-timeout",
+        "--graceful-timeout --timeout-graceful-shutdown",
         "How many seconds a worker that is told to stop may take to finish what it has begun.",
         section="Worker Processes",
         metavar="SECONDS",
@@ -215,7 +219,7 @@ class Settings:
     keepalive: float = row(
         2.0,
         values.seconds,
-        "--keep-alive",
+        "--keep-alive --timeout-keep-alive",
         "How many seconds to wait for the next request on a connection; 0 closes it after each answer. Behind a proxy "
         "that keeps connections, take more than the proxy does.",
         section="Worker Processes",
@@ -249,6 +253,46 @@ class Settings:
         section="Worker Processes",
         metavar="BYTES",
         example="'256K'",
+    )
+
+    # --- ASGI ---
+
+    asgi_loop: str = row(
+        "auto",
+        asgi_values.event_loop,
+        "--asgi-loop --loop",
+        "The event loop of ASGI applications: `asyncio`, `uvloop`, or `auto`, which is uvloop where it is installed.",
+        section="ASGI",
+        metavar="CHOICE",
+        example="'uvloop'",
+    )
+    asgi_lifespan: str = row(
+        "auto",
+        asgi_values.lifespan,
+        "--asgi-lifespan --lifespan",
+        "Whether an ASGI application is told of its start and its end: `on` (if its start fails, so does the worker), "
+        "`off`, or `auto` (an application that does not know of this is left in peace).",
+        section="ASGI",
+        metavar="CHOICE",
+        example="'on'",
+    )
+    asgi_disconnect_grace_period: float = row(
+        3.0,
+        values.seconds,
+        "--asgi-disconnect-grace-period",
+        "How many seconds an ASGI application may go on with a request whose client has gone.",
+        section="ASGI",
+        metavar="SECONDS",
+        example="10",
+    )
+    websocket_max_message_size: int = row(
+        16 * 1024 * 1024,
+        values.size,
+        "--websocket-max-message-size --ws-max-size",
+        "How long a WebSocket message may be, in bytes; a longer one closes the connection with code 1009.",
+        section="ASGI",
+        metavar="BYTES",
+        example="'1M'",
     )
 
     # --- Security ---
@@ -401,6 +445,37 @@ class Settings:
         example="'/api'",
     )
 
+    env_file: str | None = row(
+        None,
+        values.text_or_none,
+        "--env-file",
+        "A file of NAME=VALUE lines with environment variables for the application; those that are set already stay. "
+        "WEB_CONCURRENCY, PORT, FORWARDED_ALLOW_IPS and SENDFILE count there, too. Needs python-dotenv.",
+        section="Server Mechanics",
+        metavar="FILE",
+        sources=frozenset((FLAG, VARIABLE)),
+        example="'.env'",
+    )
+    app_dir: str = row(
+        "",
+        values.text_or_blank,
+        "--app-dir",
+        "One more directory to import from, searched first.",
+        section="Server Mechanics",
+        metavar="DIR",
+        sources=frozenset((FLAG, VARIABLE)),
+        example="'src'",
+    )
+    factory: bool = row(
+        False,
+        values.boolean,
+        "--factory",
+        "What is named as the application is a function that makes it, to be called without arguments.",
+        section="Server Mechanics",
+        action="store_true",
+        example="True",
+    )
+
     # --- Process Naming ---
 
     proc_name: str | None = row(
@@ -445,10 +520,10 @@ class Settings:
     )
     loglevel: str = row(
         "info",
-        values.text,
+        asgi_values.loglevel,
         "--log-level",
-        "How much the error log says: debug, info, warning, error or critical. A level that nobody knows counts as "
-        "info.",
+        "How much the error log says: debug, info, warning, error or critical. Uvicorn's `trace` counts as debug, "
+        "and a level that nobody knows as info.",
         section="Logging",
         metavar="LEVEL",
         example="'warning'",
@@ -462,6 +537,165 @@ class Settings:
         live=False,
         action="store_true",
         example="True",
+    )
+
+    logconfig: str | None = row(
+        None,
+        values.text_or_none,
+        "--log-config",
+        "A file that configures logging, as Python's logging.config reads it; .json and .yaml files hold a dict.",
+        section="Logging",
+        metavar="FILE",
+        example="'logging.conf'",
+    )
+
+    # --- Uvicorn's options ---
+
+    host: str | None = row(
+        None,
+        asgi_values.host,
+        "--host",
+        "The host to listen at: with port, another way to say bind. Where only one of them is given, the host is "
+        "127.0.0.1, and the port that of bind in a place that counts less, else 8000.",
+        section="Uvicorn's options",
+        metavar="HOST",
+        sources=frozenset((FLAG, VARIABLE)),
+        example="'0.0.0.0'",
+    )
+    port: int | None = row(
+        None,
+        asgi_values.port,
+        "--port",
+        "The port to listen at; see host.",
+        section="Uvicorn's options",
+        metavar="PORT",
+        sources=frozenset((FLAG, VARIABLE)),
+        example="8080",
+    )
+    uds: str | None = row(
+        None,
+        asgi_values.socket_path,
+        "--uds",
+        "The Unix socket to listen at: another way to say bind.",
+        section="Uvicorn's options",
+        metavar="PATH",
+        sources=frozenset((FLAG, VARIABLE)),
+        example="'/run/myproject.sock'",
+    )
+    fd: int | None = row(
+        None,
+        asgi_values.descriptor,
+        "--fd",
+        "The inherited descriptor to listen at: another way to say bind.",
+        section="Uvicorn's options",
+        metavar="NUMBER",
+        sources=frozenset((FLAG, VARIABLE)),
+        example="3",
+    )
+    access_log: bool | None = row(
+        cast("bool | None", None),
+        asgi_values.boolean_or_none,
+        "--access-log --no-access-log",
+        "Whether there is an access log: on standard output, if accesslog names no file. Left open, there is one if "
+        "accesslog says so, or if options were given that only Uvicorn has.",
+        section="Uvicorn's options",
+        action="switch",
+        sources=frozenset((FLAG, VARIABLE)),
+        example="False",
+        shown="left open",
+    )
+    use_colors: bool | None = row(
+        cast("bool | None", None),
+        asgi_values.boolean_or_none,
+        "--use-colors --no-use-colors",
+        "Whether log lines in Uvicorn's style have colours. Left open, they have where a terminal shows them.",
+        section="Uvicorn's options",
+        action="switch",
+        example="False",
+        shown="left open",
+    )
+    proxy_headers: bool = row(
+        True,
+        values.boolean,
+        "--proxy-headers --no-proxy-headers",
+        "Whether the header fields of trusted proxies (forwarded_allow_ips) count.",
+        section="Uvicorn's options",
+        action="switch",
+        example="False",
+    )
+    server_header: bool = row(
+        True,
+        values.boolean,
+        "--server-header --no-server-header",
+        "Whether responses say in a field Server who serves.",
+        section="Uvicorn's options",
+        action="switch",
+        example="False",
+    )
+    date_header: bool = row(
+        True,
+        values.boolean,
+        "--date-header --no-date-header",
+        "Whether responses say in a field Date when they were made.",
+        section="Uvicorn's options",
+        action="switch",
+        example="False",
+    )
+    headers: tuple[tuple[str, str], ...] = row(
+        (),
+        asgi_values.fields,
+        "--header",
+        "Header fields for every response, as `Name: Value`. The flag may be repeated.",
+        section="Uvicorn's options",
+        metavar="FIELD",
+        action="append",
+        example="[('X-Frame-Options', 'DENY'), ('X-Served-By', 'eu-1')]",
+    )
+    limit_concurrency: int = row(
+        0,
+        values.count,
+        "--limit-concurrency",
+        "Above how many requests at a time in one worker the answer is status 503; 0 is no limit.",
+        section="Uvicorn's options",
+        metavar="INT",
+        example="100",
+    )
+    ws: str = row(
+        "auto",
+        asgi_values.websockets,
+        "--ws",
+        "Whether WebSocket connections are taken: `auto`, or `none`. The names of Uvicorn's implementations "
+        "(websockets, websockets-sansio, wsproto) mean auto.",
+        section="Uvicorn's options",
+        metavar="CHOICE",
+        example="'none'",
+    )
+    ws_ping_interval: float = row(
+        20.0,
+        asgi_values.seconds_or_never,
+        "--ws-ping-interval",
+        "After how many seconds to ask a WebSocket client whether it is still there; 0 is never.",
+        section="Uvicorn's options",
+        metavar="SECONDS",
+        example="60",
+    )
+    ws_ping_timeout: float = row(
+        20.0,
+        asgi_values.seconds_or_never,
+        "--ws-ping-timeout",
+        "How many seconds a WebSocket client may take to say so, before the connection is closed; 0 is no limit.",
+        section="Uvicorn's options",
+        metavar="SECONDS",
+        example="10",
+    )
+    ws_per_message_deflate: bool = row(
+        True,
+        values.boolean,
+        "--ws-per-message-deflate",
+        "Whether WebSocket messages are compressed for clients that offer it.",
+        section="Uvicorn's options",
+        metavar="BOOL",
+        example="False",
     )
 
     # --- Debugging ---
@@ -487,6 +721,9 @@ class Settings:
 
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
+    manner: str = "gunicorn"
+    # Passwords stand there, so they are in no text that is made of the settings.
+    env_file_variables: tuple[tuple[str, str], ...] = field(default=(), repr=False, compare=False)
 
 
 ROWS: Final[Mapping[str, Row]] = MappingProxyType(
