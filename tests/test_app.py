@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from monoceros.app import AppNotFound, BootError, load, protocol, refuse_asgi
+from monoceros.app import AppNotFound, BootError, agree, load, protocol
 
 MODULE = """
 def application(environ, start_response):
@@ -285,9 +285,10 @@ async def asgi(scope, receive, send):  # type: ignore[no-untyped-def]
         (WSGI().__call__, "wsgi"),
         (WSGIPerRequest, "wsgi"),
         (partial(wsgi), "wsgi"),
-        (lambda *args: [], "wsgi"),
+        (lambda *args: [], ""),
         (lambda environ, start_response, more=1: [], "wsgi"),
-        (max, "wsgi"),
+        (max, ""),
+        (lambda scope, receive, send: asgi(scope, receive, send), "asgi"),
         (asgi, "asgi"),
         (ASGI(), "asgi"),
         (ASGI().__call__, "asgi"),
@@ -300,9 +301,65 @@ def test_protocols(application: Callable[..., object], expected: str) -> None:
     assert protocol(application) == expected
 
 
-def test_only_wsgi_is_served() -> None:
-    refuse_asgi(wsgi, "m:a")
-    for application in (asgi, ASGI2):
-        with pytest.raises(BootError, match=r"^'m:a' is an ASGI application; this version serves WSGI$") as caught:
-            refuse_asgi(application, "m:a")
-        assert caught.value.status == 3
+@pytest.mark.parametrize(
+    ("application", "kind", "expected"),
+    [
+        (wsgi, "auto", "wsgi"),
+        (asgi, "auto", "asgi"),
+        (ASGI2, "auto", "asgi2"),
+        (max, "auto", "wsgi"),
+        (wsgi, "sync", "wsgi"),
+        (max, "gthread", "wsgi"),
+        (asgi, "asgi", "asgi"),
+        (ASGI2, "asgi", "asgi2"),
+        (max, "asgi", "asgi"),
+    ],
+)
+def test_what_a_kind_of_worker_speaks(application: Callable[..., object], kind: str, expected: str) -> None:
+    assert agree(application, kind, "m:a") == expected
+
+
+@pytest.mark.parametrize(
+    ("application", "kind", "said"),
+    [
+        (asgi, "sync", "'m:a' is an ASGI application, which sync workers do not serve: leave out -k, or take asgi"),
+        (
+            ASGI2,
+            "gthread",
+            "'m:a' is an ASGI application, which gthread workers do not serve: leave out -k, or take asgi",
+        ),
+        (wsgi, "asgi", "'m:a' is a WSGI application, which asgi workers do not serve: leave out -k, or take gthread"),
+    ],
+)
+def test_the_wrong_kind_of_worker(application: Callable[..., object], kind: str, said: str) -> None:
+    with pytest.raises(BootError) as caught:
+        agree(application, kind, "m:a")
+    assert str(caught.value) == said
+    assert caught.value.status == 3
+
+
+@pytest.mark.parametrize("factory", [False, True])
+def test_a_factory_without_parameters(module: Module, factory: bool, caplog: pytest.LogCaptureFixture) -> None:
+    name = module("def create():\n    return lambda environ, start_response: []")
+    assert protocol(load(f"{name}:create", factory=factory)) == "wsgi"
+    assert [record.levelname for record in caplog.records] == ([] if factory else ["WARNING"])
+
+
+def test_a_factory_with_a_default(module: Module) -> None:
+    """It is called only where that is asked for: with one required argument less it could be an application."""
+    name = module("def create(debug=False):\n    return lambda environ, start_response: []")
+    assert load(f"{name}:create").__name__ == "create"
+    assert load(f"{name}:create", factory=True).__name__ == "<lambda>"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def create(debug):\n    pass", "is no factory that can be called without arguments"),
+        ("def create():\n    return 3", "made a 'int', which cannot be called"),
+        ("async def create():\n    pass", "is an async function without parameters"),
+    ],
+)
+def test_what_is_no_factory(module: Module, text: str, said: str) -> None:
+    with pytest.raises(AppNotFound, match=said):
+        load(f"{module(text)}:create", factory=True)

@@ -4,12 +4,18 @@ import ast
 import difflib
 import importlib
 import inspect
+import logging
 import os
 from collections.abc import Callable
 from types import ModuleType, TracebackType
 from typing import Any, Final
 
+log = logging.getLogger("gunicorn.error")
+
 DEFAULT_NAME: Final = "application"
+
+# Which protocol calls an application with so many arguments.
+BY_ARGUMENTS: Final[dict[int | None, str]] = {1: "asgi2", 2: "wsgi", 3: "asgi"}
 
 # What people call an application, and a factory of one.
 USUAL: Final = ("app", "application", "wsgi_app", "api")
@@ -33,11 +39,12 @@ class AppNotFound(BootError):
     status = 4
 
 
-def load(spec: str) -> Application:
+def load(spec: str, *, factory: bool = False) -> Application:
     """The application that `spec` names: MODULE, MODULE:NAME, MODULE:OBJECT.ATTRIBUTE or MODULE:FACTORY(ARGUMENTS).
 
-    Without a name it is `application`. The arguments of a factory are literals. Raises `AppNotFound` or
-    `BootError`; an exception of the user's own module passes through.
+    Without a name it is `application`. The arguments of a factory are literals. With `factory`, what is named
+    is called without arguments; so is a function without parameters, which can be nothing but a factory. Raises
+    `AppNotFound` or `BootError`; an exception of the user's own module passes through.
     """
     module_name, _, expression = spec.partition(":")
     if not module_name or module_name.startswith("."):
@@ -48,6 +55,35 @@ def load(spec: str) -> Application:
         raise AppNotFound(f"{spec!r} is None, not an application")
     if not callable(application):
         raise AppNotFound(f"{spec!r} is of type {type(application).__name__!r}, which cannot be called")
+    if factory or _is_factory(application):
+        return _made(application, spec, asked=factory)
+    return application  # type: ignore[no-any-return]
+
+
+def _is_factory(application: Application) -> bool:
+    """No protocol calls without arguments, so what takes none can only be meant to make the application."""
+    try:
+        return not inspect.signature(application).parameters
+    except (TypeError, ValueError):
+        return False
+
+
+def _made(factory: Application, spec: str, *, asked: bool) -> Application:
+    """The application that a factory makes."""
+    try:
+        inspect.signature(factory).bind()
+    except TypeError as error:
+        raise AppNotFound(f"{spec!r} is no factory that can be called without arguments: {error}") from None
+    except ValueError:
+        pass  # a builtin without a signature
+    if not asked:
+        log.warning("%r is a factory of an application, and used as one. To say so: --factory, or %s()", spec, spec)
+    application = factory()
+    if inspect.iscoroutine(application):
+        application.close()
+        raise AppNotFound(f"{spec!r} is an async function without parameters: neither an application nor a factory")
+    if not callable(application):
+        raise AppNotFound(f"the factory {spec!r} made a {type(application).__name__!r}, which cannot be called")
     return application  # type: ignore[no-any-return]
 
 
@@ -138,22 +174,36 @@ def _meant(module: ModuleType, name: str) -> str | None:
 
 
 def protocol(application: Application) -> str:
-    """Which protocol it speaks: "asgi" (3.0), "asgi2" (double callable) or "wsgi"."""
+    """Which protocol it speaks: "asgi" (3.0), "asgi2" (double callable), "wsgi", or "" where nothing tells."""
     if inspect.isclass(application):
         if hasattr(application, "__await__"):
             return "asgi"
-        return "asgi2" if _required(application) == 1 else "wsgi"
-    call = application if inspect.isroutine(application) else getattr(application, "__call__", application)  # noqa: B004
-    if inspect.iscoroutinefunction(application) or inspect.iscoroutinefunction(call):
-        return "asgi"
-    return "asgi2" if _required(application) == 1 else "wsgi"
+    else:
+        call = application if inspect.isroutine(application) else getattr(application, "__call__", None)  # noqa: B004
+        if inspect.iscoroutinefunction(application) or inspect.iscoroutinefunction(call):
+            return "asgi"
+    return BY_ARGUMENTS.get(_required(application), "")
 
 
-def refuse_asgi(application: Application, spec: str) -> None:
-    """Raises `BootError` for an application that this version does not serve; `spec` is what the user calls it."""
+def agree(application: Application, kind: str, spec: str) -> str:
+    """Which protocol a worker of this kind is to speak with the application: "asgi", "asgi2" or "wsgi".
+
+    `spec` is what the user calls it. Raises `BootError` where the two cannot go together.
+    """
     spoken = protocol(application)
-    if spoken != "wsgi":
-        raise BootError(f"{spec!r} is an {spoken.rstrip('2').upper()} application; this version serves WSGI")
+    if kind == "auto":
+        return spoken or "wsgi"
+    if kind == "asgi":
+        if spoken == "wsgi":
+            raise BootError(
+                f"{spec!r} is a WSGI application, which asgi workers do not serve: leave out -k, or take gthread"
+            )
+        return spoken or "asgi"
+    if spoken.startswith("asgi"):
+        raise BootError(
+            f"{spec!r} is an ASGI application, which {kind} workers do not serve: leave out -k, or take asgi"
+        )
+    return "wsgi"
 
 
 def _required(application: Application) -> int | None:

@@ -13,7 +13,7 @@ from typing import Final
 
 from monoceros import app
 from monoceros.ops import access
-from monoceros.settings import Settings, SettingsError
+from monoceros.settings import Settings, SettingsError, aliases
 from monoceros.settings.load import load
 from monoceros.settings.place import enter, here
 from monoceros.settings.render import print_config
@@ -26,10 +26,7 @@ NO_APPLICATION: Final = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (without the program's name; `sys.argv` if None). Returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    # A reload starts from the same place, whatever `chdir` and `raw_env` did since.
-    environ, launched = dict(os.environ), here(os.environ)
-    if launched not in sys.path:  # config files, and functions in them, import from here
-        sys.path.insert(0, launched)
+    environ, launched = starting_point()
 
     def reload_settings() -> Settings:
         return checked(load(arguments, environ, launched))
@@ -51,6 +48,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.__cause__ is not None:  # the user's own code failed, in a config file
             traceback.print_exception(error.__cause__)
         return complain(str(error), error.status)
+
+
+def starting_point() -> tuple[dict[str, str], str]:
+    """The environment and the directory to read settings in.
+
+    A reload reads them there again, whatever `chdir`, `env_file` and `raw_env` did since.
+    """
+    environ, launched = dict(os.environ), here(os.environ)
+    if launched not in sys.path:  # config files, and functions in them, import from here
+        sys.path.insert(0, launched)
+    return environ, launched
 
 
 def checked(settings: Settings) -> Settings:
@@ -78,7 +86,8 @@ def check(settings: Settings) -> int:
     if settings.wsgi_app is None:
         return 0 if settings.print_config else complain(NO_APPLICATION, SettingsError.status)
     try:
-        app.refuse_asgi(app.load(settings.wsgi_app), settings.wsgi_app)
+        application = app.load(settings.wsgi_app, factory=settings.factory)
+        app.agree(application, aliases.kind(settings), settings.wsgi_app)
     except app.BootError as error:
         return complain(str(error), error.status)
     except (Exception, SystemExit):  # anything that a user's module can do when it is imported

@@ -1,219 +1,26 @@
-"""A connection: how a request is collected without waiting, and whose fault it was when something goes wrong.
-
-The worker is a real one that was never started; the client is the other end of a real socket.
-"""
+"""What all connections have: a name, patience with their client, and an answer to whoever breaks the rules."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import os
+import select
 import socket
-import struct
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from monoceros.listener import Listener
-from monoceros.scoreboard import ERRORS, NEVER, Scoreboard, clock
-from monoceros.settings.table import Settings
-from monoceros.settings.values import Address
-from monoceros.wire.events import BodyTooLarge, RemoteError
+from monoceros.scoreboard import ERRORS, NEVER
+from monoceros.wire.events import AppError, BodyTooLarge, FileSpan
+from monoceros.wire.response import Response
 from monoceros.worker import connection as module
-from monoceros.worker.base import Berth, Worker
-from monoceros.worker.connection import Connection
+from monoceros.worker.connection import HEAD, LINGERING, SENDING
 from monoceros.worker.transport import LEAST_RATE
-
-GET = b"GET /page HTTP/1.1\r\nHost: a\r\n\r\n"
-CLOSE = GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-CHUNKED = b"POST /page HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-LONG = 20
-
-App = Callable[[dict[str, Any], Any], Any]
+from worker.line import GET, Line, post
 
 
-def post(body: bytes, *lines: str, length: int | None = None) -> bytes:
-    size = len(body) if length is None else length
-    head = "\r\n".join(["POST /page HTTP/1.1", "Host: a", f"Content-Length: {size}", *lines, "", ""])
-    return head.encode() + body
-
-
-def echo(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    body: bytes = environ["wsgi.input"].read()
-    start_response("200 OK", [("Content-Type", "text/plain")])
-    return [environ["REQUEST_METHOD"].encode() + b" " + body]
-
-
-def ignore(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    start_response("200 OK", [])
-    return [b"not read"]
-
-
-class Line:
-    """A connection and its client."""
-
-    def __init__(self, listener: Listener, app: App, using: Settings) -> None:
-        board = Scoreboard(1)
-        slot = board.take()
-        assert slot is not None
-        self.worker = Worker(Berth(1, 1, slot, board, using, [listener], os.getpid()))  # type: ignore[arg-type]
-        self.worker.app = app
-        self.client = socket.create_connection(listener.bound, timeout=LONG)
-        sock, self.peer = listener.sock.accept()
-        sock.setblocking(False)
-        self.connection = Connection(self.worker, listener, sock, self.peer)
-
-    def send(self, data: bytes) -> bool:
-        """The client sends; what has come goes to the wire. True if there is a request to serve."""
-        self.client.sendall(data)
-        got = 0
-        while got < len(data):
-            received = self.connection.receive(clock() + LONG * 1000)
-            self.connection.wire.receive_data(received)
-            got += len(received)
-        return self.connection.advance()
-
-    def serve(self) -> bytes:
-        """Serve, and what the client got of it."""
-        self.connection.serve()
-        return self.got()
-
-    def got(self) -> bytes:
-        """What the client has got: all that was written, since over loopback it is there at once."""
-        self.client.setblocking(False)
-        got = b""
-        try:
-            while data := self.client.recv(1 << 20):
-                got += data
-        except BlockingIOError:
-            pass
-        finally:
-            self.client.settimeout(LONG)
-        return got
-
-    def close(self) -> None:
-        self.connection.close()
-        self.client.close()
-
-    def reset(self) -> None:
-        """The client is gone without a word."""
-        self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.client.close()
-
-
-@pytest.fixture
-def dial() -> Iterator[Callable[..., Line]]:
-    lines: list[Line] = []
-    listener = Listener.open(Address("tcp", host="127.0.0.1", port=0), 8)
-
-    def dialled(app: App = echo, **using: Any) -> Line:
-        lines.append(Line(listener, app, Settings(**using)))
-        return lines[-1]
-
-    yield dialled
-    for line in lines:
-        line.close()
-    listener.close()
-
-
-# Collecting
-
-
-def test_a_head_is_collected_piece_by_piece(dial: Callable[..., Line]) -> None:
-    line = dial()
-    for at in range(len(GET) - 1):
-        assert not line.send(GET[at : at + 1])
-    assert line.send(GET[-1:])
-    assert line.serve().endswith(b"\r\n\r\nGET ")
-    assert line.connection.alive
-    assert line.connection.request is None
-
-
-def test_a_small_body_is_collected_before_the_application_runs(dial: Callable[..., Line]) -> None:
-    line = dial()
-    raw = post(b"hello, world")
-    assert not line.send(raw[:-12])
-    assert not line.send(b"hello, ")
-    assert line.send(b"world")
-    assert line.serve().endswith(b"POST hello, world")
-
-
-def test_chunks_are_collected_until_they_are_too_many(dial: Callable[..., Line]) -> None:
-    line = dial(request_buffer=10)
-    assert not line.send(CHUNKED + b"5\r\nhello\r\n")
-    assert line.send(b"6\r\n world\r\n"), "11 bytes are more than 10"
-    line.client.sendall(b"1\r\n!\r\n0\r\n\r\n")
-    assert line.serve().endswith(b"POST hello world!")
-    assert line.connection.alive
-
-
-def test_a_body_known_to_be_large_is_left_to_the_application(dial: Callable[..., Line]) -> None:
-    line = dial(request_buffer=10)
-    assert line.send(post(b"", length=11)), "the head is enough"
-    line.client.sendall(b"hello")
-    line.client.sendall(b" world")
-    assert line.serve().endswith(b"POST hello world")
-    assert line.connection.alive
-
-
-@pytest.mark.parametrize(
-    "end", [GET[:20], post(b"hell", length=5), CHUNKED + b"5\r\nhe"], ids=["head", "body", "chunk"]
-)
-def test_what_breaks_off_is_refused(dial: Callable[..., Line], end: bytes) -> None:
-    line = dial()
-    assert not line.send(end)
-    line.connection.wire.receive_data(b"")
-    with pytest.raises(RemoteError):
-        line.connection.advance()
-
-
-def test_the_end_between_requests_is_no_fault(dial: Callable[..., Line]) -> None:
-    line = dial()
-    assert line.send(GET)
-    line.serve()
-    line.connection.wire.receive_data(b"")
-    assert not line.connection.advance()
-    assert not line.connection.alive
-
-
-# Expect: 100-continue
-
-
-def test_a_small_body_is_asked_for_at_once(dial: Callable[..., Line]) -> None:
-    line = dial()
-    assert not line.send(post(b"", "Expect: 100-continue", length=5))
-    assert line.got() == CONTINUE
-    assert line.send(b"hello")
-    assert line.serve().endswith(b"POST hello")
-
-
-def test_a_large_body_is_asked_for_when_it_is_read(dial: Callable[..., Line]) -> None:
-    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        before = line.got()
-        line.client.sendall(b"hello")
-        body: bytes = environ["wsgi.input"].read()
-        start_response("200 OK", [])
-        return [b"%d %b" % (len(before), body)]
-
-    line = dial(app, request_buffer=1)
-    assert line.send(post(b"", "Expect: 100-continue", length=5))
-    assert line.got() == b""
-    answer = line.serve()
-    assert answer.startswith(CONTINUE + b"HTTP/1.1 200 OK\r\n")
-    assert answer.endswith(b"0 hello"), "nothing was sent before the application read"
-    assert line.connection.alive
-
-
-def test_a_large_body_that_nobody_reads_is_not_asked_for(dial: Callable[..., Line]) -> None:
-    line = dial(ignore, request_buffer=1)
-    assert line.send(post(b"", "Expect: 100-continue", length=5))
-    answer = line.serve()
-    assert CONTINUE not in answer
-    assert b"Connection: close\r\n" in answer
-    assert not line.connection.alive
-    assert line.connection.wary, "the client may send the body all the same"
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
 
 
 # Time
@@ -240,153 +47,65 @@ def test_without_a_limit_content_may_take_for_ever(dial: Callable[..., Line]) ->
     assert line.connection.content_deadline(0) == NEVER
 
 
-def test_an_application_does_not_wait_for_ever(dial: Callable[..., Line]) -> None:
-    line = dial(request_buffer=1, body_timeout=0.05)
-    assert line.send(post(b"hel", length=5))
-    assert line.serve().startswith(b"HTTP/1.1 408 ")
-    assert not line.connection.alive
+def test_what_the_application_takes_is_not_the_clients_time(
+    dial: Callable[..., Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1_000_000
+    monkeypatch.setattr(module, "clock", lambda: now)
+    connection = dial(body_timeout=30).connection
+    connection.begin_content()
+    now += 20_000
+    connection.pause_content()
+    assert connection.content_deadline(0) == now + 30_000
 
 
-def test_bytes_that_come_put_off_the_workers_deadline(dial: Callable[..., Line]) -> None:
-    line = dial(request_buffer=1, timeout=30)
-    assert line.send(post(b"", length=5))
-    before = line.worker.slot[1:].tolist()
-    line.client.sendall(b"hello")
-    line.connection.serve()
-    assert line.worker.slot[1:].tolist() != before
+@pytest.mark.parametrize(("timeout", "patience"), [(30, 30_000), (0, NEVER)])
+def test_a_client_that_is_awaited_for_taking(
+    dial: Callable[..., Line], monkeypatch: pytest.MonkeyPatch, timeout: int, patience: int
+) -> None:
+    monkeypatch.setattr(module, "clock", lambda: 1_000_000)
+    connection = dial(body_timeout=timeout).connection
+    connection.begin_sending()
+    assert connection.phase is SENDING
+    assert connection.deadline == (NEVER if patience == NEVER else 1_000_000 + patience)
 
 
-# Several requests
+# What is watched, and what is there
 
 
-def test_requests_that_came_together_are_served_together(dial: Callable[..., Line]) -> None:
+def test_only_a_client_that_takes_is_watched_for_that(dial: Callable[..., Line]) -> None:
+    connection = dial().connection
+    watched = {}
+    for phase in (HEAD, SENDING, LINGERING):
+        connection.phase = phase
+        watched[phase] = connection.wanted
+    assert watched == {HEAD: select.EPOLLIN, SENDING: select.EPOLLOUT, LINGERING: select.EPOLLIN}
+
+
+def test_silent_is_a_client_of_whom_nothing_waits_to_be_read(dial: Callable[..., Line]) -> None:
     line = dial()
-    assert line.send(GET + post(b"two") + GET + CLOSE)
-    answers = line.serve()
-    assert answers.count(b"HTTP/1.1 200 OK") == 4
-    assert answers.index(b"POST two") > answers.index(b"\r\n\r\nGET ")
-    assert not line.connection.alive
-    assert not line.connection.wary
+    assert line.connection.silent
+    line.client.sendall(b"G")
+    assert not line.connection.silent
+    assert not line.connection.silent, "looking takes nothing away"
+    assert line.connection.sock.recv(10) == b"G"
+    assert line.connection.silent
+    line.client.shutdown(socket.SHUT_WR)
+    assert line.connection.silent, "an end is nothing to read"
 
 
-def test_the_beginning_of_the_next_request_is_kept(dial: Callable[..., Line]) -> None:
+def test_owed_is_what_was_sent_behind_the_request(dial: Callable[..., Line]) -> None:
     line = dial()
-    assert line.send(GET + GET[:10])
-    assert line.serve().count(b"HTTP/1.1 200 OK") == 1
-    assert line.connection.alive
-    assert line.connection.wire.has_begun
-    assert line.send(GET[10:])
-    assert line.serve().count(b"HTTP/1.1 200 OK") == 1
-
-
-def test_the_next_request_waits_for_a_client_that_does_not_read(dial: Callable[..., Line]) -> None:
-    def large(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        start_response("200 OK", [])
-        return [b"x" * (32 << 20)]
-
-    line = dial(large)
-    assert line.send(GET + GET)
-    line.connection.serve()
-    assert line.connection.unsent
-    assert line.connection.alive
-    assert line.connection.wire.has_begun, "the second request is not begun while the first answer is under way"
-
-
-def test_a_request_that_is_refused_after_a_good_one(dial: Callable[..., Line]) -> None:
-    line = dial()
-    assert line.send(GET + b"GET / HTTP/1.1\r\n\r\n")
-    answers = line.serve()
-    assert answers.count(b"HTTP/1.1 200 OK") == 1
-    assert answers.count(b"HTTP/1.1 400 Bad Request") == 1
-    assert not line.connection.alive
-
-
-def test_a_connection_that_is_to_close_says_so(dial: Callable[..., Line]) -> None:
-    line = dial()
-    line.connection.wire.closing = True
-    assert line.send(GET + GET)
-    answer = line.serve()
-    assert answer.count(b"HTTP/1.1 200 OK") == 1
-    assert b"Connection: close\r\n" in answer
-    assert not line.connection.alive
-    assert line.connection.wary, "there are bytes that were not read: closing now would reset the client"
-
-
-@pytest.mark.parametrize(("size", "alive"), [(100, True), (1_000_000, False)])
-def test_a_body_that_nobody_reads(dial: Callable[..., Line], size: int, alive: bool) -> None:
-    line = dial(ignore, request_buffer=1)
-    assert line.send(post(b"x" * 100, length=size))
-    assert b"not read" in line.serve()
-    assert line.connection.alive is alive
-    assert line.connection.wary is not alive
+    assert line.send(GET)
+    assert not line.connection.owed
+    line.client.sendall(b"G")
+    assert line.connection.owed
+    line.connection.wire.receive_data(line.connection.sock.recv(10))
+    assert line.connection.silent
+    assert line.connection.owed
 
 
 # Whose fault it was
-
-
-class Broken(BaseException):
-    """No Exception, as gevent's Timeout."""
-
-
-@pytest.mark.parametrize(
-    "fault", [ValueError("x"), SystemExit(1), asyncio.CancelledError(), Broken("x"), KeyboardInterrupt()], ids=repr
-)
-def test_the_applications(dial: Callable[..., Line], caplog: pytest.LogCaptureFixture, fault: BaseException) -> None:
-    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        raise fault
-
-    line = dial(app)
-    assert line.send(GET)
-    assert line.serve().startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
-    assert not line.connection.alive
-    assert line.worker.slot[ERRORS] == 1
-    [record] = caplog.records
-    assert record.levelname == "ERROR"
-    assert record.getMessage() == "Error handling request GET /page"
-    assert record.exc_info is not None
-    assert record.exc_info[1] is fault
-
-
-def test_the_applications_breach_of_contract(dial: Callable[..., Line], caplog: pytest.LogCaptureFixture) -> None:
-    line = dial(lambda environ, start_response: [b"x"])
-    assert line.send(GET)
-    assert line.serve().startswith(b"HTTP/1.1 500 ")
-    assert line.worker.slot[ERRORS] == 1
-    assert "Error handling request GET /page: the application has sent content without" in caplog.text
-
-
-def test_the_applications_too_late(dial: Callable[..., Line]) -> None:
-    def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
-        start_response("200 OK", [])
-        yield b"begun"
-        raise ValueError
-
-    line = dial(app)
-    assert line.send(GET)
-    answer = line.serve()
-    assert answer.count(b"HTTP/1.1") == 1
-    assert answer.endswith(b"5\r\nbegun\r\n"), "without the last chunk"
-    assert not line.connection.alive
-
-
-def test_the_clients(dial: Callable[..., Line], caplog: pytest.LogCaptureFixture) -> None:
-    line = dial()
-    assert line.send(b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Ssl: off\r\n\r\n")
-    assert line.serve().startswith(b"HTTP/1.1 400 Bad Request\r\n")
-    assert not line.connection.alive
-    assert line.connection.wary
-    assert line.worker.slot[ERRORS] == 0
-    [record] = caplog.records
-    assert record.levelname == "WARNING"
-    assert record.getMessage() == "Invalid request from ip=127.0.0.1: contradictory scheme headers"
-
-
-def test_the_clients_while_the_application_reads(dial: Callable[..., Line]) -> None:
-    line = dial(request_buffer=1)
-    assert line.send(CHUNKED + b"5\r\nhello\r\n")
-    line.client.sendall(b"zero\r\n")
-    assert line.serve().startswith(b"HTTP/1.1 400 Bad Request\r\n")
-    assert not line.connection.alive
 
 
 def test_a_refusal_has_the_status_of_its_kind(dial: Callable[..., Line]) -> None:
@@ -398,54 +117,54 @@ def test_a_refusal_has_the_status_of_its_kind(dial: Callable[..., Line]) -> None
     assert line.connection.answer.status == 413
 
 
-def test_nobodys(dial: Callable[..., Line], caplog: pytest.LogCaptureFixture) -> None:
-    """A client that is gone is not worth a line."""
-
-    def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
-        line.reset()
-        start_response("200 OK", [])
-        yield b"x"
-        yield b"y"
-
-    line = dial(app)
-    assert line.send(GET)
-    with caplog.at_level(logging.INFO):
-        line.connection.serve()
-    assert not line.connection.alive
-    assert line.worker.slot[ERRORS] == 0
-    assert caplog.text == ""
-
-
-def test_ours(dial: Callable[..., Line], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is none of these is an error of the server: it is not taken for one of the application."""
+def test_an_apology_is_for_who_has_got_nothing_yet(dial: Callable[..., Line]) -> None:
     line = dial()
-
-    def finished(*_: object) -> None:
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(line.worker, "finished", finished)
     assert line.send(GET)
-    with pytest.raises(ZeroDivisionError):
-        line.connection.serve()
-    assert line.worker.slot[ERRORS] == 0
+    line.connection.apologise()
+    assert line.got().startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+    assert not line.connection.alive
+    assert line.worker.slot[ERRORS] == 1
+    line.connection.apologise()
+    assert line.got() == b"", "not behind another response"
+    assert line.worker.slot[ERRORS] == 2
 
 
-# The rest
-
-
-def test_early_hints_go_out_before_the_answer(dial: Callable[..., Line]) -> None:
-    seen: list[bytes] = []
-
-    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        environ["wsgi.early_hints"]([("Link", "</a>")])
-        seen.append(line.got())
-        start_response("200 OK", [])
-        return [b""]
-
-    line = dial(app)
+def test_a_dismissal_of_somebody_who_is_gone(dial: Callable[..., Line]) -> None:
+    line = dial()
     assert line.send(GET)
-    assert line.serve().startswith(b"HTTP/1.1 200 OK\r\n")
-    assert seen == [b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"]
+    line.connection.sock.shutdown(socket.SHUT_WR)
+    line.connection.dismiss(503)
+    assert not line.connection.alive
+    assert line.connection.wary
+
+
+# Files
+
+
+def test_a_file_is_sent_with_a_descriptor_of_its_own(dial: Callable[..., Line], tmp_path: Path) -> None:
+    line = dial()
+    assert line.send(GET)
+    (tmp_path / "file").write_bytes(b"0123456789")
+    before = descriptors()
+    with (tmp_path / "file").open("rb") as file:
+        line.connection.emit_file(Response(200, [(b"Content-Length", b"5")]), FileSpan(file.fileno(), 2, 5))
+    assert line.got().endswith(b"\r\n\r\n23456")
+    assert descriptors() == before
+
+
+def test_a_file_that_may_not_be_sent_leaves_no_descriptor_behind(dial: Callable[..., Line], tmp_path: Path) -> None:
+    line = dial()
+    assert line.send(GET)
+    (tmp_path / "file").write_bytes(b"0123456789")
+    with (tmp_path / "file").open("rb") as file:
+        before = descriptors()
+        with pytest.raises(AppError):
+            line.connection.emit_file(Response(200, [(b"Content-Length", b"5")]), FileSpan(file.fileno(), 0, 6))
+        assert descriptors() == before
+    assert line.got() == b""
+
+
+# The log
 
 
 def test_what_it_is_called_in_the_log(dial: Callable[..., Line]) -> None:

@@ -197,6 +197,64 @@ def test_throttle_sees_that_the_client_goes(pair: Pair) -> None:
         pair.transport.throttle()
 
 
+def test_throttle_tells_of_each_move(pair: Pair) -> None:
+    moves: list[int] = []
+
+    class Telling(Transport):
+        def moved(self) -> None:
+            moves.append(self.unsent_size)
+
+    transport = Telling(pair.transport.sock, LONG)
+    transport.write(BIG)
+    reader = threading.Thread(target=lambda: [pair.client.recv(65536) for _ in range(20)], daemon=True)
+    reader.start()
+    while transport.unsent_size > UNSENT:
+        transport.throttle()
+    reader.join(LONG)
+    assert moves
+
+
+# Whether the client moves
+
+
+def test_a_client_moves_when_its_kernel_has_taken_something(pair: Pair) -> None:
+    """Long before there is room for more of ours: a look asks for what was taken since the last one."""
+    transport = pair.transport
+    transport.write(BIG)
+    transport.mark()
+    assert not transport.moving
+    before = transport.unsent_size
+    pair.client.recv(65536)
+    assert transport.unsent_size == before
+    assert transport.moving
+    assert not transport.moving, "since the last look"
+
+
+def test_what_goes_from_us_to_the_kernel_is_no_move(pair: Pair) -> None:
+    transport = pair.transport
+    transport.unsent.append(memoryview(b"x" * 1000))
+    transport.mark()
+    transport.flush()
+    assert transport.unsent_size == 0
+    assert not transport.moving
+
+
+def test_a_client_over_tcp_moves_when_it_reads() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname(), timeout=LONG)
+        sock, _ = listener.accept()
+    sock.setblocking(False)
+    transport = Transport(sock, LONG)
+    with client:
+        while not transport.unsent:
+            transport.write(BIG)
+        wait_for(lambda: not transport.moving, LONG)  # until its kernel is full, too
+        for _ in range(64):
+            client.recv(65536)
+        wait_for(lambda: transport.moving, LONG)
+    transport.close()
+
+
 # Receiving
 
 

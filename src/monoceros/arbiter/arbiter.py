@@ -53,15 +53,23 @@ class Halt(Exception):
 
 
 class Arbiter:
-    """The master of a server with these settings. `reload_settings` reads them anew; it raises `SettingsError`."""
+    """The master of a server with these settings. `reload_settings` reads them anew; it raises `SettingsError`.
 
-    def __init__(self, settings: Settings, reload_settings: Callable[[], Settings]) -> None:
+    `application` is what the workers serve, if it needs no import.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        reload_settings: Callable[[], Settings],
+        application: app.Application | None = None,
+    ) -> None:
         self.settings = settings
         self.pid = os.getpid()
         self.children = Children()
         self.listeners = Listeners()
         self.scoreboard = Scoreboard()
-        self.application: app.Application | None = None
+        self.application = application
         self._reload_settings = reload_settings
         self._environ = dict(os.environ)
         self._oom_kills = causes.oom_kills()
@@ -113,7 +121,7 @@ class Arbiter:
 
     def _preload(self) -> None:
         try:
-            self.application = app.load(self.settings.wsgi_app or "")
+            self.application = app.load(self.settings.wsgi_app or "", factory=self.settings.factory)
         except app.BootError as error:
             error_log.error("%s", error)
             raise Halt(reason_of(error.status), error.status) from None

@@ -93,6 +93,11 @@ class Exchange:
         self.finished = False
         self.sufficed = False
 
+    @property
+    def status(self) -> int | None:
+        """The status that was sent, None as long as none was."""
+        return self.response.status if self.started and self.response is not None else None
+
     def run(self) -> None:
         """Call the application and send what it gives. Raises what it raises, `AppError` and `PeerGone`."""
         result = self._app(self.environ, self.start_response)

@@ -159,6 +159,12 @@ class FieldBlock:
             self._fields[span.first : span.first + len(span.fields)] = self.overrides
         return self._fields
 
+    @property
+    def first_override(self) -> int:
+        """Where in `fields` the overrides stand, one behind the other. Only of a block that has some."""
+        assert self._span is not None
+        return self._span.first
+
     def next(self, buffer: bytes, start: int, end: int, version: str, limits: Limits) -> "FieldBlock":
         """The block that follows on the same connection, in a part of `buffer`. Raises `RemoteError`.
 

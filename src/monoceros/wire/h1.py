@@ -331,6 +331,11 @@ class H1Connection:
         """Let go of what was kept for the next request: there is none."""
         self._fields = self._head = self._request = self.request = None
 
+    @property
+    def pending(self) -> int:
+        """How many bytes were received but not parsed."""
+        return len(self._buffer) - self._at
+
     def leftover(self) -> bytes:
         """What was received but not parsed: what a successor starts with."""
         return bytes(self._buffer[self._at :])

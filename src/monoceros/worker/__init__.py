@@ -1,15 +1,33 @@
 """What runs in a child process."""
 
+import logging
+from functools import partial
 from typing import NoReturn
 
-from monoceros.worker.base import Berth, Worker
-from monoceros.worker.thread import ThreadWorker
+from monoceros import app
+from monoceros.worker.base import Berth, Worker, live
 
 __all__ = ["Berth", "start"]
 
-KINDS: dict[str, type[Worker]] = {"auto": ThreadWorker, "sync": ThreadWorker, "gthread": ThreadWorker}
+log = logging.getLogger("gunicorn.error")
 
 
 def start(kind: str, berth: Berth) -> NoReturn:
     """Live the life of a worker of this kind, in a process just forked. Never returns."""
-    KINDS[kind](berth).live()
+    live(berth, partial(worker_class, kind, berth.settings.wsgi_app or ""))
+
+
+def worker_class(kind: str, spec: str, application: app.Application) -> type[Worker]:
+    """The class that serves this application, which users call `spec`. Raises `BootError` if the kind cannot."""
+    spoken = app.agree(application, kind, spec)
+    if spoken == "wsgi":
+        if kind == "auto":
+            log.debug("%s is a WSGI application", spec)
+        from monoceros.worker.thread import ThreadWorker
+
+        return ThreadWorker
+    if kind == "auto":
+        log.info("%s is an ASGI application", spec)
+    from monoceros.worker.aio import AsyncWorker
+
+    return AsyncWorker

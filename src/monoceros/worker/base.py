@@ -15,13 +15,13 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Final, NoReturn
+from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, TypeAlias
 
 from monoceros import app, scoreboard
 from monoceros.gateway import environ as environs
 from monoceros.gateway.trust import Policy
-from monoceros.gateway.wsgi import Exchange, FileWrapper
 from monoceros.listener import Listeners
 from monoceros.ops import access, log
 from monoceros.scoreboard import BUSY, CONNECTIONS, DRAINING, ERRORS, READY, REQUESTS, Scoreboard, Slot
@@ -32,7 +32,12 @@ from monoceros.wire.events import Limits, Request
 from monoceros.wire.response import Defaults
 
 if TYPE_CHECKING:
+    from monoceros.gateway.asgi import HTTPExchange
+    from monoceros.gateway.websocket import WebSocketExchange
+    from monoceros.gateway.wsgi import Exchange
     from monoceros.worker.connection import Connection
+
+    AnyExchange: TypeAlias = Exchange | HTTPExchange | WebSocketExchange
 
 error_log = logging.getLogger("gunicorn.error")
 
@@ -44,8 +49,22 @@ TICK: Final = 1.0
 # its client has sent before it could know arrives within this.
 LAST_CALL: Final = 1.0
 
+# What the access log has for a status where the client has gone before there was one, as nginx says it.
+GONE: Final = 499
+
 # How long a worker that is to leave quickly lets its requests run, in seconds.
 QUICK: Final = 1.0
+
+
+# What is meant for the master reaches a worker too when somebody types `pkill`, or closes a terminal.
+IGNORED: Final = (
+    signal.SIGHUP,
+    signal.SIGUSR2,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGWINCH,
+    signal.SIGPIPE,
+)
 
 
 @dataclass(frozen=True)
@@ -63,21 +82,13 @@ class Berth:
 
 
 class Worker:
-    """A worker process. Kinds differ in `run` alone, which serves until the worker is drained."""
+    """A worker process. Kinds differ in `run`, which serves until the worker is drained."""
 
     signals_handled: ClassVar = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1)
-    # What is meant for the master reaches a worker too when somebody types `pkill`, or closes a terminal.
-    signals_ignored: ClassVar = (
-        signal.SIGHUP,
-        signal.SIGUSR2,
-        signal.SIGTTIN,
-        signal.SIGTTOU,
-        signal.SIGWINCH,
-        signal.SIGPIPE,
-    )
 
-    def __init__(self, berth: Berth) -> None:
+    def __init__(self, berth: Berth, application: app.Application) -> None:
         self.berth = berth
+        self.app = application
         self.slot = berth.slot
         self.settings = settings = berth.settings
         self.pid = os.getpid()
@@ -85,12 +96,11 @@ class Worker:
         self.quick = False
         self.policy = Policy(settings)
         self.limits = limits_of(settings)
-        self.defaults = Defaults(time.time)
+        self.defaults = defaults_of(settings)
         self.access = access.AccessLog(settings)
         self.access_wanted = False
         # The deadline lags behind by up to a tick, of which no request should be robbed.
         self.patience = settings.timeout and settings.timeout + TICK
-        self.environ = environs.server_part(settings, log.ErrorStream(), FileWrapper)
         self._serial = itertools.count(1)
         self._served = 0
         jitter = random.Random(self.pid).randint(0, settings.max_requests_jitter)
@@ -99,26 +109,22 @@ class Worker:
     def __str__(self) -> str:
         return f"worker={self.berth.number} gen={self.berth.generation} pid={self.pid}"
 
-    def live(self) -> NoReturn:
-        """Boot, serve, exit with the status that tells the arbiter why."""
-        status = app.BootError.status
-        try:
-            error_log.info("Booting worker with pid: %d", self.pid)
-            self._boot()
-            # What boot has made stays for good: the collector need not look at it again and again.
-            gc.collect()
-            gc.freeze()
-            self.phase(READY, self.patience)
-            self.run()
-            status = 0
-            error_log.info("Worker exiting (pid: %d)", self.pid)
-        except app.BootError as error:
-            error_log.error("%s", error)
-            status = error.status
-        except BaseException as error:
-            where = app.users_traceback(error.__traceback__)
-            error_log.error("Exception in worker process", exc_info=(type(error), error, where))
-        leave(status)
+    def boot(self) -> None:
+        """Get ready to serve. Raises `BootError`, and what the application raises."""
+        self.listeners = [listener.for_worker(self.settings.backlog) for listener in self.berth.listeners.values()]
+        faulthandler.disable()
+        # Not by way of the loop, which stands still in a worker that is aborted, and in one whose only thread
+        # is in a long call.
+        signal.signal(signal.SIGABRT, lambda *_: self.tell_what_runs())
+        self.handle_signals()
+        arm_dump()
+        self.access_wanted = self.access.enabled
+
+    def handle_signals(self) -> None:
+        """From now on a signal to leave does not end the process, but begins an end."""
+        self.signals = Signals(self.signals_handled)
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, lambda *_: self._leave_soon())
 
     def run(self) -> None:
         """Serve until drained."""
@@ -126,31 +132,6 @@ class Worker:
 
     def wake(self) -> None:
         """Called when the worker begins to drain: idle connections may want another deadline."""
-
-    def _boot(self) -> None:
-        """Set up the process and load the application. Raises `BootError`, and what the user's module raises."""
-        random.seed()
-        for number in self.signals_ignored:
-            signal.signal(number, signal.SIG_IGN)
-        # Until there is something to finish, a signal to leave simply ends the process.
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-            signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGUSR1, lambda *_: self._reopen())
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        self._arm_dump()
-        spec = self.settings.wsgi_app or ""
-        self.app = self.berth.application or app.load(spec)
-        app.refuse_asgi(self.app, spec)
-        self.listeners = [listener.for_worker(self.settings.backlog) for listener in self.berth.listeners.values()]
-        faulthandler.disable()
-        self.signals = Signals(self.signals_handled)
-        # Not by way of the loop, which stands still in a worker that is aborted, and in one whose only thread
-        # is in a long call.
-        signal.signal(signal.SIGABRT, lambda *_: self._tell_what_runs())
-        for number in (signal.SIGINT, signal.SIGQUIT):
-            signal.signal(number, lambda *_: self._leave_soon())
-        self._arm_dump()
-        self.access_wanted = self.access.enabled
 
     # The scoreboard.
 
@@ -176,45 +157,47 @@ class Worker:
             error_log.info("Parent changed, shutting down: %s", self)
             self.drain()
 
-    def finished(self, connection: "Connection", request: Request, exchange: Exchange | None) -> None:
+    def count(self, connection: "Connection", request: Request, exchange: "AnyExchange | None") -> None:
         """Count an exchange, and write its line to the access log."""
         self._served = served = next(self._serial)
         if served >= self._last_request and not self.draining:
             error_log.info("Autorestarting worker after current request.")
             self.drain()
         if self.access_wanted:
-            self._log(connection, request, exchange)
+            self.tell(connection, request, exchange)
 
     def failed(self) -> None:
         """Count an exchange that the application has failed."""
         self.slot[ERRORS] += 1
 
-    def _log(self, connection: "Connection", request: Request, exchange: Exchange | None) -> None:
+    def tell(self, connection: "Connection", request: Request, exchange: "AnyExchange | None") -> None:
+        """Write the line of an exchange to the access log."""
         line, fields = request
-        answer = connection.answer
-        sent = 0
+        trust = fields.trust  # None if the request was refused before
+        host, port = (trust and trust.client) or connection.peer
+        status, answer, sent = GONE, connection.answer, 0
         if answer is not None:
-            sent = answer.length or 0
-        elif exchange is not None and exchange.started:
-            answer = exchange.response
-            sent = exchange.sent
+            status, sent = answer.status, answer.length or 0
+        elif exchange is not None and exchange.status is not None:
+            status, answer, sent = exchange.status, exchange.response, exchange.sent
         if connection.wire.writer is NO_CONTENT:
             sent = 0
         environ = None if exchange is None else exchange.environ
         self.access.add(
             access.Facts(
-                connection.peer[0],
+                host,
                 line.method,
                 line.target,
                 environs.path_of(line),
                 line.query,
                 line.version,
                 fields,
-                answer.status if answer else 0,
+                status,
                 answer.given if answer else (),
                 sent,
                 time.monotonic() - connection.began,
                 environ,
+                port,
             )
         )
 
@@ -229,8 +212,7 @@ class Worker:
                 case signal.SIGINT | signal.SIGQUIT:
                     self.drain(quick=True)
                 case signal.SIGUSR1:
-                    self.access.flush()
-                    self._reopen()
+                    self.reopen()
 
     def drain(self, *, quick: bool = False) -> None:
         """Accept nothing new but what has connected already, finish what was accepted, then leave."""
@@ -256,23 +238,82 @@ class Worker:
         """The connections whose request is with the application now."""
         return []
 
-    def _reopen(self) -> None:
-        log.reopen()
-        self._arm_dump()
+    def reopen(self) -> None:
+        """Open the log files anew."""
+        self.access.flush()
+        reopen()
 
-    def _arm_dump(self) -> None:
-        """On SIGABRT, or a crash, write the stacks of all threads, even if the interpreter is stuck in C.
-
-        The handler that was there before is called next: once the worker serves, ours.
-        """
-        stream = next((handler.stream for handler in log.error.handlers if isinstance(handler, log.Sink)), sys.stderr)
-        faulthandler.enable(file=stream, all_threads=True)
-
-    def _tell_what_runs(self) -> None:
+    def tell_what_runs(self) -> None:
+        """Say, while being aborted, which requests the worker was busy with."""
         now = time.monotonic()
         for connection in self.running():
             if connection.request is not None:
                 error_log.critical("Was serving for %.1f s: %s", now - connection.began, connection.request.line)
+
+
+def live(berth: Berth, choose: Callable[[app.Application], type[Worker]]) -> NoReturn:
+    """A worker's life: boot, serve, exit with the status that tells the arbiter why. `choose` says of which kind."""
+    status = app.BootError.status
+    try:
+        error_log.info("Booting worker with pid: %d", os.getpid())
+        _prepare()
+        application = berth.application
+        if application is None:
+            application = app.load(berth.settings.wsgi_app or "", factory=berth.settings.factory)
+        worker = choose(application)(berth, application)
+        worker.boot()
+        # What boot has made stays for good: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+        worker.phase(READY, worker.patience)
+        worker.run()
+        status = 0
+        error_log.info("Worker exiting (pid: %d)", worker.pid)
+    except app.BootError as error:
+        error_log.error("%s", error)
+        status = error.status
+    except BaseException as error:
+        where = app.users_traceback(error.__traceback__)
+        error_log.error("Exception in worker process", exc_info=(type(error), error, where))
+    leave(status)
+
+
+def _prepare() -> None:
+    """Make the process, just forked, one that can load the application."""
+    random.seed()
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    # Until there is something to finish, a signal to leave simply ends the process.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGUSR1, lambda *_: reopen())
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    arm_dump()
+
+
+def reopen() -> None:
+    """Open the log files anew; stacks are dumped to the new error log, too."""
+    log.reopen()
+    arm_dump()
+
+
+def arm_dump() -> None:
+    """On SIGABRT, or a crash, write the stacks of all threads, even if the interpreter is stuck in C.
+
+    The handler that was there before is called next: once the worker serves, ours.
+    """
+    stream = next((handler.stream for handler in log.error.handlers if isinstance(handler, log.Sink)), sys.stderr)
+    faulthandler.enable(file=stream, all_threads=True)
+
+
+def defaults_of(settings: Settings) -> Defaults:
+    """The fields that the server adds to responses."""
+    return Defaults(
+        time.time,
+        server=b"monoceros" if settings.server_header else b"",
+        date=settings.date_header,
+        fields=[(name.encode("latin-1"), value.encode("latin-1")) for name, value in settings.headers],
+    )
 
 
 def limits_of(settings: Settings) -> Limits:

@@ -1,64 +1,62 @@
-"""A connection: transport, wire and peer; and the one boundary where what goes wrong is answered for.
+"""A connection: transport, wire and peer; what it waits for; and how those are answered who broke the rules.
 
-It is either parked, when nobody touches it but the loop, or running, when one thread owns it.
+It is either parked, when nobody touches it but the loop, or running, when the one who serves it owns it.
 """
 
 import logging
 import os
+import select
 import socket
-import time
 from collections.abc import Iterator
-from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
-from monoceros.gateway import environ as environs
-from monoceros.gateway.input import Input
-from monoceros.gateway.wsgi import Exchange, Headers, early_hints
 from monoceros.listener import Listener, Peer
 from monoceros.scoreboard import NEVER, clock
-from monoceros.wire.events import (
-    CONTINUE,
-    END,
-    NEED_DATA,
-    AppError,
-    Data,
-    EndOfMessage,
-    FileSpan,
-    PeerGone,
-    Received,
-    RemoteError,
-    Request,
-    Sendable,
-)
-from monoceros.wire.fields import FieldBlock
-from monoceros.wire.h1 import BODY, HEAD, H1Connection
+from monoceros.wire.events import END, Data, FileSpan, PeerGone, RemoteError, Request, Sendable
+from monoceros.wire.h1 import HEAD as NOTHING_SENT
+from monoceros.wire.h1 import H1Connection
 from monoceros.wire.response import Response, refusal
 from monoceros.worker.transport import LEAST_RATE, Transport
 
 if TYPE_CHECKING:
-    from monoceros.worker.base import Worker
+    from monoceros.worker.loop import LoopWorker
 
 log = logging.getLogger("gunicorn.error")
 
+# What a parked connection waits for: the first byte of a request, the rest of a head, the rest of a small
+# body, that the client takes what it was sent, or that it has stopped sending before we close.
+IDLE: Final = "idle"
+HEAD: Final = "head"
+CONTENT: Final = "content"
+SENDING: Final = "sending"
+LINGERING: Final = "lingering"
+
+# The deadline of a connection that has just been parked: the next tick sets it, so that no request has to
+# read the clock.
+UNSET: Final = -1
+
 
 class Connection(Transport):
-    """One client. `advance` collects a request, `serve` answers it and those that came with it.
+    """One client.
 
-    `alive` says whether the connection may go on; `answer` is the last response that was ours, not the
-    application's; `wary` that the client may still be sending, so that closing at once would reset it.
+    `phase` is what it waits for, `deadline` until when, in milliseconds of the monotonic clock; `armed` is what
+    the kernel watches, 0 if nothing. `alive` says whether the connection may go on; `answer` is the last response
+    that was ours, not the application's; `wary` that the client may still be sending, so that closing at once
+    would reset it; `heard` counts the bytes that came after our last word.
     """
 
     __slots__ = (
-        "_body",
-        "_body_size",
-        "_environ",
         "_since",
         "_slack",
         "alive",
         "answer",
+        "armed",
         "began",
+        "deadline",
+        "heard",
         "listener",
         "peer",
+        "phase",
         "request",
         "running",
         "wary",
@@ -66,21 +64,20 @@ class Connection(Transport):
         "worker",
     )
 
-    def __init__(self, worker: "Worker", listener: Listener, sock: socket.socket, peer: Peer) -> None:
+    def __init__(self, worker: "LoopWorker[Any]", listener: Listener, sock: socket.socket, peer: Peer) -> None:
         super().__init__(sock, worker.settings.body_timeout)
         self.worker = worker
-        self._environ = environs.connection_part(worker.environ, listener.server, peer, sock)
-        # Of the connection, not of the exchange, which would hold on to its environ and be held by it.
-        self._environ["wsgi.early_hints"] = self.early_hints
         self.listener = listener
         self.peer = peer
         self.wire = H1Connection(worker.limits, worker.defaults)
         self.request: Request | None = None
         self.answer: Response | None = None
-        self._body: list[bytes] = []
-        self._body_size = 0
         self._slack = 0  # milliseconds that the client may still take for the next piece of content
         self._since = 0
+        self.phase = HEAD
+        self.deadline = UNSET
+        self.armed = 0
+        self.heard = 0
         self.alive = True
         self.wary = False
         self.running = False
@@ -91,48 +88,42 @@ class Connection(Transport):
         return f"{where} {self.request.line}" if self.request else where
 
     def close(self) -> None:
-        """Close the socket, and undo the reference cycles, which would keep all this until it is collected."""
+        """Close the socket, and let go of what was kept for the next request."""
         super().close()
-        self._environ.clear()
         self.wire.forget()
 
-    # Collecting: by the loop, without waiting.
+    @property
+    def wanted(self) -> int:
+        """What the kernel should watch, in this phase."""
+        return select.EPOLLOUT if self.phase is SENDING else select.EPOLLIN
 
-    def advance(self) -> bool:
-        """True if there is a request to serve: whole with its small content, or its head before a large one.
+    @property
+    def silent(self) -> bool:
+        """Has the client sent nothing that waits to be read?"""
+        try:
+            return not self.sock.recv(1, socket.MSG_PEEK)
+        except OSError:
+            return True
 
-        False if more bytes are needed, or, when `alive` is False then, will not come. Raises `RemoteError`.
-        """
-        if self.request is None:
-            event = self.wire.next_event()
-            if event is NEED_DATA:
-                return False
-            if not isinstance(event, Request):
-                self.alive = False
-                return False
-            self.request = event
-            if not event.fields.has_body or not self._begin_content(event.fields):
-                return True
-        while True:
-            event = self.wire.next_event()
-            if isinstance(event, Data):
-                self._body.append(event.data)
-                self._body_size += len(event.data)
-                if self._body_size > self.worker.settings.request_buffer:
-                    return True
-            else:
-                return isinstance(event, EndOfMessage)
+    @property
+    def owed(self) -> bool:
+        """Has the client sent more than the request that runs?"""
+        return bool(self.wire.leftover()) or not self.silent
 
-    def _begin_content(self, fields: FieldBlock) -> bool:
-        """True if the content is to be collected; one known to be too large for that is left to the application."""
+    def begin_sending(self) -> None:
+        """From now on the client is awaited for taking what it was sent."""
+        self.phase = SENDING
+        self.deadline = clock() + int(self.timeout * 1000) if self.timeout else NEVER
+        self.mark()
+
+    def begin_content(self) -> None:
+        """From now on the client is awaited for content."""
         self._since = clock()
         self._slack = int(self.timeout * 1000)
-        self._body_size = 0
-        if (fields.content_length or 0) > self.worker.settings.request_buffer:
-            return False
-        if self.wire.awaits_continue:
-            self.write(self.wire.send(CONTINUE))
-        return True
+
+    def pause_content(self) -> None:
+        """What has passed since the last piece is not the client's time: nobody asked for more."""
+        self._since = clock()
 
     def content_deadline(self, received: int) -> int:
         """Until when the next byte of content must come, now that `received` more have.
@@ -147,88 +138,23 @@ class Connection(Transport):
         self._since = now
         return now + self._slack
 
-    def next_event(self) -> Received:
-        """What comes next of the content; waits for it on this thread. Raises `RemoteError` and `PeerGone`."""
-        wire = self.wire
-        while (event := wire.next_event()) is NEED_DATA:
-            if wire.awaits_continue and wire.sending is HEAD:
-                self.emit(CONTINUE)
-            self._since = clock()  # what the application took before it asked is not the client's time
-            data = self.receive(self.content_deadline(0))
-            self.content_deadline(len(data))
-            wire.receive_data(data)
-            self.worker.beat()
-        return event if isinstance(event, Data) else END
-
-    # Serving: by one thread, which may wait.
-
-    def serve(self) -> None:
-        """Run the exchange of `request`, and of those that arrived behind it. What goes wrong ends here."""
-        try:
-            while self._exchange() and self.wire.has_begun and self.advance():
-                pass
-        except RemoteError as error:
-            self.refuse(error)
-        except PeerGone as error:
-            log.debug("Closing connection. %s: %s", self, error)
-            self.alive = False
-
-    def _exchange(self) -> bool:
-        """One request and its answer. True if the next request may follow at once."""
-        worker, request = self.worker, self.request
-        assert request is not None
-        line, fields = request
-        self.began = time.monotonic()
-        exchange = None
-        try:
-            decision = fields.trust or worker.policy.apply(fields, self.peer[0])
-            environ = environs.build(self._environ, request, decision)
-            input = self._input(environ) if fields.has_body else None
-            exchange = Exchange(worker.app, environ, self, input, worker.settings.sendfile)
-            exchange.run()
-        except PeerGone as error:
-            log.debug("Ignored premature client disconnection. %s: %s", self, error)
-            self.wire.keep_alive = False
-        except RemoteError as error:
-            self.refuse(error)
-        except AppError as error:
-            log.error("Error handling request %s %s: %s", line.method, line.target, error, exc_info=True)
-            self._apologise()
-        except BaseException:  # an application may exit; asyncio.CancelledError and gevent.Timeout are no Exception
-            log.exception("Error handling request %s %s", line.method, line.target)
-            self._apologise()
-        worker.finished(self, request, exchange)
-        if self.alive and self.wire.next_cycle():
-            self.request = None
-            return not self.unsent
-        self.alive = False
-        self.wary |= self.wire.receiving is BODY or bool(self.wire.leftover())
-        return False
-
-    def _input(self, environ: environs.Environ) -> Input | None:
-        """Set `wsgi.input`: a file in memory if all content has arrived, else one that waits for the rest."""
-        content = b"".join(self._body)
-        self._body = []
-        if self.wire.receiving is not BODY:
-            environ["wsgi.input"] = BytesIO(content)
-            return None
-        environ["wsgi.input"] = input = Input(content, self.next_event)
-        return input
+    # What went wrong.
 
     def refuse(self, error: RemoteError) -> None:
         """They broke the protocol: answer, one warning line, close. Never waits."""
         log.warning("Invalid request from ip=%s: %s", self.peer[0], error)
-        self._answer(error.status)
+        self.dismiss(error.status)
 
-    def _apologise(self) -> None:
+    def apologise(self) -> None:
         """The application failed: 500 if nothing was sent yet, else the client sees that something is missing."""
         self.worker.failed()
-        self._answer(500)
+        self.dismiss(500)
 
-    def _answer(self, status: int) -> None:
+    def dismiss(self, status: int) -> None:
+        """The connection ends here, with this status if no response has begun."""
         self.alive = False
         self.wary = True
-        if self.wire.sending is not HEAD:
+        if self.wire.sending is not NOTHING_SENT:
             return
         self.answer, body = refusal(status)
         try:
@@ -236,24 +162,12 @@ class Connection(Transport):
         except PeerGone as error:
             log.debug("Closing connection. %s: %s", self, error)
 
-    def moved(self) -> None:
-        """The client has taken something: a worker that waits for it is not stuck."""
-        self.worker.beat()
-
     # The sink of an exchange.
 
-    def early_hints(self, headers: Headers) -> None:
-        """`wsgi.early_hints`: send 103 with these headers (RFC 8297) before the response."""
-        self.emit(early_hints(headers))
-
     def emit(self, *events: Sendable) -> None:
-        """Send the events as one write. Waits where a stream outruns its client. Raises `PeerGone`."""
+        """Send the events as one write. Raises `PeerGone`."""
         pieces: Iterator[bytes] = map(self.wire.send, events)
         self.write(b"".join(pieces))
-        if events[-1] is not END:
-            self.worker.beat()
-            if self.unsent:
-                self.throttle()
 
     def respond(self, response: Response, content: bytes) -> None:
         """Send a whole response. Never waits. Raises `PeerGone`."""

@@ -11,43 +11,31 @@ from collections import deque
 from contextlib import suppress
 from typing import Final
 
-from monoceros import scoreboard
+from monoceros.app import Application
+from monoceros.gateway import environ as environs
+from monoceros.gateway.wsgi import FileWrapper
 from monoceros.listener import Listener, Peer
-from monoceros.scoreboard import ACCEPTED, CONNECTIONS, NEVER, clock
-from monoceros.wire.events import PeerGone, RemoteError, RequestTimeout
+from monoceros.ops.log import ErrorStream
+from monoceros.scoreboard import clock
+from monoceros.wire.events import PeerGone, RemoteError
 from monoceros.worker import lead
-from monoceros.worker.acceptor import Acceptor
-from monoceros.worker.base import LAST_CALL, TICK, Berth, Worker, leave
-from monoceros.worker.connection import Connection
-from monoceros.worker.parked import CONTENT, HEAD, IDLE, LINGERING, SENDING, UNSET, Parked
-from monoceros.worker.transport import RECV
+from monoceros.worker.base import Berth, leave
+from monoceros.worker.blocking import BlockingConnection
+from monoceros.worker.connection import CONTENT, HEAD, IDLE, LINGERING, SENDING, UNSET
+from monoceros.worker.loop import FLUSH, HEAD_RECV, LoopWorker, milliseconds
 
 log = logging.getLogger("gunicorn.error")
-
-# How long, and for how many bytes, we listen to a client after our last word to it (RFC 9112 §9.6).
-LINGER: Final = 2.0
-LINGER_BYTES: Final = 1 << 24
-
-# How long lines of the access log are collected to be written together, in milliseconds.
-FLUSH: Final = 20
-
-# How often a draining worker looks whether it is done, in seconds.
-DRAIN_TICK: Final = 0.05
-
-# What the loop takes from a connection at once. Heads are small, and the kernel says so when there is more;
-# a larger buffer would be allocated and given back for each request.
-HEAD_RECV: Final = 16384
 
 # Events taken from the kernel at once.
 BATCH: Final = 64
 
 
-class ThreadWorker(Worker):
+class ThreadWorker(LoopWorker[BlockingConnection]):
     """`threads` threads that take turns in leading one loop."""
 
-    def __init__(self, berth: Berth) -> None:
-        super().__init__(berth)
-        self.connections: dict[int, Parked] = {}
+    def __init__(self, berth: Berth, application: Application) -> None:
+        super().__init__(berth, application)
+        self.environ = environs.server_part(self.settings, ErrorStream(), FileWrapper)
         self.lead = lead.Lead(self.settings.threads, self.beat)
         self._next_tick = 0
         self._tick_due = 0.0  # the same moment in seconds, as `Connection.began` has it
@@ -55,24 +43,13 @@ class ThreadWorker(Worker):
         # who came first is served first.
         self._events: deque[tuple[int, int]] = deque()
         self._flush_due = 0
-        self._accepted = 0
-        self._hurried = False
         self._alone = self.settings.threads == 1
-        self._header_patience = _milliseconds(self.settings.header_timeout)
-        self._idle_patience = _milliseconds(self.settings.keepalive)
 
     def run(self) -> None:
         """Serve until drained."""
         self.epoll = select.epoll()
         self.epoll.register(self.signals.fileno(), select.EPOLLIN)
-        self.acceptor = Acceptor(
-            self.listeners,
-            self.berth.scoreboard,
-            self.settings.worker_connections,
-            self.connections.__len__,
-            self._take,
-            self._watch,
-        )
+        self.welcome()
         lead.start(self.settings.threads, self.lead, self._turns)
         self._lead_once()
         self._turns()
@@ -83,10 +60,6 @@ class ThreadWorker(Worker):
         self._next_tick = 0
         self._tick_due = 0.0
         self.signals.nudge()
-
-    def running(self) -> list[Connection]:
-        """The connections whose request is with the application now."""
-        return [connection for connection in list(self.connections.values()) if connection.running]
 
     # The loop. Whoever is in here leads.
 
@@ -127,60 +100,27 @@ class ThreadWorker(Worker):
 
     def _pause(self) -> float:
         """How long the selector may sleep, in seconds."""
-        longest = DRAIN_TICK if self.draining else TICK
+        longest = self.pace
         if self.access_wanted and self.access.waiting:
             longest = FLUSH / 1000
         away = self.acceptor.look()
         return longest if away is None else min(longest, away)
 
     def _tick(self, now: int) -> None:
-        """Once a second, more often while draining: late clients, and what every worker does."""
         self.on_signals()  # while one slow request follows another, the selector is not asked
-        if self.draining:
-            self._hurry()
-        self._next_tick = now + _milliseconds(DRAIN_TICK if self.draining else TICK)
+        self._next_tick = now + milliseconds(self.pace)
         self._tick_due = self._next_tick / 1000
-        patience = _milliseconds(LAST_CALL) if self.draining else self._idle_patience
-        for connection in list(self.connections.values()):
-            if connection.deadline == UNSET:
-                self._begin_to_wait(connection, now, patience)
-            elif connection.deadline <= now and not connection.running:
-                self._expire(connection)
-        self.tick(len(self.connections))
-
-    def _begin_to_wait(self, connection: Parked, now: int, patience: int) -> None:
-        """A connection has been parked since the last tick: the next request, or its rest, is now awaited."""
-        connection.wire.closing |= self.draining
-        if connection.wire.has_begun:
-            connection.phase = HEAD
-            patience = self._header_patience
-        connection.deadline = now + patience
-
-    def _expire(self, connection: Parked) -> None:
-        """The client's time is up. It is told so if it has begun to say something."""
-        if connection.phase is CONTENT or (connection.phase is HEAD and connection.wire.has_begun):
-            connection.refuse(RequestTimeout(f"the {connection.phase} of the request took too long"))
-            self._settle(connection)
-            return
-        if connection.phase is SENDING:
-            log.debug("%s: has taken no byte of its response for %g s", connection, connection.timeout)
-        elif connection.phase is not LINGERING and not self.quick and not connection.silent:
-            return  # it is not late, we are: its request waits to be read
-        self._drop(connection)
+        self.look_around(now)
 
     def _drained(self, now: int) -> bool:
         """Is nothing left to do? When the time for it is over, the process ends here."""
-        if not self.connections:
-            return self._hurried
-        if now < self.slot[scoreboard.DEADLINE]:
-            return False
-        if not self.quick:
-            log.warning("Worker graceful timeout (pid:%d)", self.pid)
-        # The main thread may be in a call that does not come back, so it is not asked.
-        self.access.flush()
-        leave(0)
+        if self.out_of_time(now):
+            # The main thread may be in a call that does not come back, so it is not asked.
+            self.access.flush()
+            leave(0)
+        return self.finished
 
-    def _on_readable(self, connection: Parked) -> bool:
+    def _on_readable(self, connection: BlockingConnection) -> bool:
         """Something has come from a client. False if this thread leads no more."""
         if connection.running or connection.phase is SENDING or connection.phase is LINGERING:
             return self._on_unusual(connection)
@@ -189,26 +129,26 @@ class ThreadWorker(Worker):
         except BlockingIOError:
             return True
         except OSError:
-            self._drop(connection)
+            self.drop(connection)
             return True
         connection.wire.receive_data(data)
         return self._go_on(connection, len(data))
 
-    def _go_on(self, connection: Parked, received: int) -> bool:
+    def _go_on(self, connection: BlockingConnection, received: int) -> bool:
         """Serve the request if it is there, else wait for the rest of it. False if the lead was lost."""
         try:
             ready = connection.advance()
         except RemoteError as error:
             connection.refuse(error)
-            self._settle(connection)
+            self.settle(connection)
             return True
         except PeerGone:
-            self._drop(connection)
+            self.drop(connection)
             return True
         if ready:
             return self._serve(connection)
         if not connection.alive:
-            self._drop(connection)
+            self.drop(connection)
         elif connection.request is not None:
             connection.phase = CONTENT
             connection.deadline = connection.content_deadline(received)
@@ -217,7 +157,7 @@ class ThreadWorker(Worker):
             connection.deadline = clock() + self._header_patience
         return True
 
-    def _serve(self, connection: Parked) -> bool:
+    def _serve(self, connection: BlockingConnection) -> bool:
         """Parked to running, and back. False if this thread leads no more."""
         connection.running = True
         try:
@@ -229,43 +169,42 @@ class ThreadWorker(Worker):
         except Exception:
             log.exception("This is an error of the server; it costs one connection: %s", connection)
             connection.alive = leading = False
-        self._settle(connection)
+        self.settle(connection)
         return leading
 
-    def _settle(self, connection: Parked) -> None:
+    def settle(self, connection: BlockingConnection) -> None:
         """Running to parked, or gone. The thread that ran it may not lead any more."""
         if connection.alive and connection.request is None and not connection.unsent:
             connection.phase = IDLE
             connection.deadline = UNSET
             connection.running = False
             if connection.armed != select.EPOLLIN:
-                self._arm(connection)
+                self.arm(connection)
             return
         if connection.unsent:
-            connection.phase = SENDING
-            connection.deadline = clock() + _milliseconds(connection.timeout)
+            connection.begin_sending()
         elif not connection.alive:
-            self._close(connection)
+            self.close(connection)
             return
         else:
             connection.phase = CONTENT
             connection.deadline = connection.content_deadline(0)
         connection.running = False
-        self._arm(connection)
+        self.arm(connection)
 
-    def _on_unusual(self, connection: Parked) -> bool:
+    def _on_unusual(self, connection: BlockingConnection) -> bool:
         """Readable while its request runs, writable again, or still talking after our last word."""
         if connection.running:
             self._disarm(connection)
         elif connection.phase is SENDING:
             return self._flush(connection)
         else:
-            self._listen_on(connection)
+            self.listen_on(connection)
         return True
 
     # What the kernel watches.
 
-    def _disarm(self, connection: Parked) -> None:
+    def _disarm(self, connection: BlockingConnection) -> None:
         """Stop watching a running connection, which would be readable at each poll until it is settled.
 
         It may be settled by its thread at any moment of this, so the end looks again.
@@ -276,9 +215,9 @@ class ThreadWorker(Worker):
         except (OSError, ValueError):
             return  # closed meanwhile
         if not connection.running:
-            self._arm(connection)
+            self.arm(connection)
 
-    def _arm(self, connection: Parked) -> None:
+    def arm(self, connection: BlockingConnection) -> None:
         """Watch for what the connection's phase waits for.
 
         Two threads may do this at once, and the phase change in between: who is late looks again.
@@ -296,106 +235,39 @@ class ThreadWorker(Worker):
             except (OSError, ValueError):
                 return  # closed meanwhile
 
+    def unwatch(self, connection: BlockingConnection) -> None:
+        with suppress(OSError, ValueError):  # disarmed by the leading thread meanwhile
+            self.epoll.unregister(connection.sock)
+
     def _forget(self, fd: int) -> None:
         """Nobody knows this descriptor any more: it must not wake us for ever."""
         with suppress(OSError, ValueError):  # it was closed, and so forgotten already
             self.epoll.unregister(fd)
 
-    def _flush(self, connection: Parked) -> bool:
+    def _flush(self, connection: BlockingConnection) -> bool:
         """The client takes more of its response. False if the lead was lost, to a request that came behind it."""
         try:
             flushed = connection.flush()
         except PeerGone:
-            self._drop(connection)
+            self.drop(connection)
             return True
         if not flushed:
-            connection.deadline = clock() + _milliseconds(connection.timeout)
+            connection.begin_sending()
             return True
-        self._settle(connection)
+        self.settle(connection)
         return self._go_on(connection, 0) if connection.alive and connection.wire.has_begun else True
-
-    # The end of a connection.
-
-    def _close(self, connection: Parked) -> None:
-        """Close; if the client may still be sending, say that we are done and let it finish first.
-
-        Closing with bytes unread resets the connection, and the client may never see our answer.
-        """
-        # Where it was we who would have no more requests, the client may have sent one before it could know.
-        wary = connection.wary or (connection.wire.closing and not connection.silent)
-        if not wary or self.quick:
-            self._drop(connection)
-            return
-        try:
-            connection.sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            self._drop(connection)
-            return
-        connection.phase = LINGERING
-        connection.heard = 0
-        connection.deadline = clock() + _milliseconds(LINGER)
-        connection.running = False
-        self._arm(connection)
-
-    def _listen_on(self, connection: Parked) -> None:
-        try:
-            data = connection.sock.recv(RECV)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        connection.heard += len(data)
-        if not data or connection.heard > LINGER_BYTES:
-            self._drop(connection)
-
-    def _drop(self, connection: Parked) -> None:
-        # Out of the table first: once closed, the descriptor may be that of the next connection.
-        # An application may have closed the socket itself, and the descriptor be that of the next already.
-        if self.connections.get(connection.fd) is connection:
-            del self.connections[connection.fd]
-        if connection.armed:
-            with suppress(OSError, ValueError):  # disarmed by the leading thread meanwhile
-                self.epoll.unregister(connection.sock)
-        connection.close()
-        self.slot[CONNECTIONS] = len(self.connections)
 
     # Coming and going.
 
-    def _take(self, listener: Listener, sock: socket.socket, peer: Peer) -> None:
-        """Park a new connection, which has not said anything yet."""
-        connection = Parked(self, listener, sock, peer)
+    def connect(self, listener: Listener, sock: socket.socket, peer: Peer) -> BlockingConnection:
+        connection = BlockingConnection(self, listener, sock, peer)
         connection.armed = select.EPOLLIN
-        connection.phase = HEAD
-        connection.heard = 0
-        connection.deadline = clock() + (_milliseconds(LAST_CALL) if self.draining else self._header_patience)
-        connection.wire.closing = self.draining or not self.settings.keepalive
-        self.connections[connection.fd] = connection
         self.epoll.register(connection.fd, select.EPOLLIN)
-        self._accepted += 1
-        self.slot[ACCEPTED] = self._accepted
-        self.slot[CONNECTIONS] = len(self.connections)
+        return connection
 
-    def _watch(self, listener: Listener, watch: bool) -> None:
+    def watch(self, listener: Listener, watch: bool) -> None:
         if watch:
             self.epoll.register(listener.fileno(), select.EPOLLIN)
         else:
             with suppress(FileNotFoundError):  # it was not watched
                 self.epoll.unregister(listener.fileno())
-
-    def _hurry(self) -> None:
-        """Once, when draining begins: let in who has connected already, and give idle clients a last call."""
-        if self._hurried:
-            return
-        self._hurried = True
-        self.acceptor.close(0 if self.quick else self.settings.backlog)
-        last_call = 0 if self.quick else clock() + _milliseconds(LAST_CALL)
-        for connection in list(self.connections.values()):
-            # What was sent behind a request that runs is answered, too.
-            connection.wire.closing |= not (connection.running and connection.owed)
-            if connection.phase is IDLE or (connection.phase is HEAD and not connection.wire.has_begun):
-                connection.deadline = last_call if connection.deadline == UNSET else min(connection.deadline, last_call)
-
-
-def _milliseconds(seconds: float) -> int:
-    """0 seconds of patience are no limit."""
-    return int(seconds * 1000) if seconds else NEVER // 2

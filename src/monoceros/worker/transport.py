@@ -35,13 +35,14 @@ class Transport:
     `timeout` is how long, in seconds, the client may take no byte of what is sent to it; 0 is for ever.
     """
 
-    __slots__ = ("fd", "sock", "timeout", "unsent")
+    __slots__ = ("_marked", "fd", "sock", "timeout", "unsent")
 
     def __init__(self, sock: socket.socket, timeout: float) -> None:
         self.sock = sock
         self.fd = sock.fileno()
         self.timeout = timeout
         self.unsent: deque[memoryview | FileSpan] = deque()
+        self._marked = 0
 
     def write(self, data: bytes) -> None:
         """Send `data`, or what the kernel takes of it at once; the rest is `unsent`. Raises `PeerGone`."""
@@ -107,17 +108,29 @@ class Transport:
         A client that takes less than `LEAST_RATE` for longer than the timeout is given up.
         """
         patience = slack = int(self.timeout * 1000)
-        before = self._outstanding
+        self.mark()
         while self.unsent_size > UNSENT:
             begun = clock()
             self.wait(select.POLLOUT, begun + (min(slack, LOOK) if patience else LOOK))
             self.flush()
-            taken, before = before - self._outstanding, self._outstanding
+            before = self._marked
+            self.mark()
+            taken = before - self._marked
             if taken > 0:
                 self.moved()
             slack = min(patience, slack - (clock() - begun) + taken * 1000 // LEAST_RATE)
             if patience and slack <= 0:
                 raise PeerGone(f"the client has taken next to nothing of the response for {self.timeout:g} s")
+
+    def mark(self) -> None:
+        """Remember how much the client has not taken, for `moving`."""
+        self._marked = self._outstanding
+
+    @property
+    def moving(self) -> bool:
+        """Has the client taken something since the last look? Its kernel may have, long before ours wants more."""
+        before, self._marked = self._marked, self._outstanding
+        return self._marked < before
 
     @property
     def _outstanding(self) -> int:

@@ -1,0 +1,133 @@
+"""What runs for a client on an asyncio loop: one call of the application, over HTTP or WebSocket."""
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from monoceros.gateway.asgi import DONE, HTTPExchange, Message
+from monoceros.wire.events import PeerGone, Request
+
+if TYPE_CHECKING:
+    from monoceros.worker.stream import Stream
+
+log = logging.getLogger("gunicorn.error")
+
+
+class Call:
+    """One call of the application, for a request of a client.
+
+    `task` runs it; it may outlive the answer. `waiting` is there while the application waits for a message.
+    `over` says that nothing more is expected of it: its answer is complete, or it was told that the client has
+    left; `is_gone` that nothing it sends would arrive.
+    """
+
+    task: "asyncio.Task[None] | None" = None
+    waiting: asyncio.Event | None = None
+    over: bool
+    is_gone: bool
+    stream: "Stream"
+    request: Request
+
+    def changed(self) -> None:
+        """Let who waits for a message look again."""
+        if self.waiting is not None:
+            self.waiting.set()
+            self.waiting = None
+
+    async def change(self) -> None:
+        """Wait until there may be a message."""
+        if self.waiting is None:
+            self.waiting = asyncio.Event()
+        await self.waiting.wait()
+
+    def arrived(self, data: bytes) -> None:
+        """Bytes have come from the client; b"" says that it will send no more. Raises `RemoteError`, `PeerGone`."""
+        raise NotImplementedError
+
+    @property
+    def settled(self) -> bool:
+        """Is the answer complete? What the task still does is nobody's business then."""
+        raise NotImplementedError
+
+    def gone(self) -> None:
+        """The client is not there any more, or not to be answered."""
+        raise NotImplementedError
+
+    def flushed(self) -> None:
+        """The client has taken all that it was sent."""
+
+    def left(self) -> None:
+        """The task has ended, and the connection is still busy with this call."""
+        raise NotImplementedError
+
+    def returned(self) -> None:
+        """The application has left without a complete answer. Raises `PeerGone`."""
+        raise NotImplementedError
+
+    def raised(self) -> None:
+        """The application has failed. Raises `PeerGone`."""
+        raise NotImplementedError
+
+
+class HTTPCall(HTTPExchange, Call):
+    """A request with the application: `receive` and `send`, which wait where the exchange does not."""
+
+    def __init__(self, stream: "Stream", request: Request) -> None:
+        super().__init__(stream, request)
+        self.stream = stream
+        self.request = request
+
+    async def receive(self) -> Message:
+        """The next message for the application; waits for it."""
+        while (message := self.message()) is None:
+            if not self.complete:
+                self.stream.want_content()
+            await self.change()
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Do what the message asks for. Waits where the application outruns its client.
+
+        Raises `AppError` for what may not be sent, and `PeerGone`, an OSError, where the client is gone.
+        """
+        stream = self.stream
+        try:
+            self.take(message)
+        except PeerGone:
+            if not self.is_gone:
+                stream.lost()
+            raise
+        if self.state is DONE:
+            stream.complete(self)
+        elif stream.unsent:
+            await stream.drained(self)
+
+    def arrived(self, data: bytes) -> None:
+        """Content, the beginning of the next request, or the client's end."""
+        stream = self.stream
+        stream.wire.receive_data(data)
+        if not self.complete:
+            stream.take_content(self, len(data))
+        elif not data:
+            stream.disconnected(self)
+        else:
+            stream.hold_back()
+
+    @property
+    def settled(self) -> bool:
+        """Is the answer complete?"""
+        return self.state is DONE
+
+    def left(self) -> None:
+        """The task has ended without a complete answer, so nothing may follow."""
+        self.stream.finish(self)
+
+    def returned(self) -> None:
+        """The application has left without a complete answer: 500, or the connection is cut off."""
+        missing = "completing" if self.started else "starting"
+        log.error("ASGI callable returned without %s response. (%s)", missing, self.stream)
+        self.stream.apologise()
+
+    def raised(self) -> None:
+        """The application has failed: 500, or the connection is cut off."""
+        self.stream.apologise()

@@ -1,0 +1,410 @@
+"""A connection on an asyncio loop: it never waits; the tasks that run the application for it do.
+
+While a request runs, the connection is still read: content goes to the exchange, a next request waits in the wire
+within a bound, and an end tells the application that the client is gone.
+"""
+
+import asyncio
+import logging
+import select
+import socket
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from monoceros.app import users_traceback
+from monoceros.gateway import asgi
+from monoceros.gateway.trust import Decision
+from monoceros.listener import Listener, Peer
+from monoceros.scoreboard import NEVER, clock
+from monoceros.wire.events import CONTINUE, NEED_DATA, Data, EndOfMessage, PeerGone, RemoteError, Request
+from monoceros.wire.h1 import BODY
+from monoceros.wire.h1 import HEAD as NOTHING_SENT
+from monoceros.worker.call import Call, HTTPCall
+from monoceros.worker.connection import HEAD, IDLE, LINGERING, SENDING, UNSET, Connection
+from monoceros.worker.loop import HEAD_RECV
+from monoceros.worker.transport import RECV, UNSENT
+
+if TYPE_CHECKING:
+    from monoceros.worker.aio import AsyncWorker
+    from monoceros.worker.websocket import WebSocketCall
+
+log = logging.getLogger("gunicorn.error")
+
+READING: Final = select.EPOLLIN
+WRITING: Final = select.EPOLLOUT
+
+# What may wait in the wire behind a request that runs, in bytes.
+PIPELINED: Final = 65536
+
+# Tasks of one connection that may go on behind their responses (background tasks), before it has to wait.
+MOST_TASKS: Final = 16
+
+
+class Stream(Connection):
+    """One client of an ASGI application. `call` is the request whose answer is not complete yet.
+
+    `ended` says that the client has stopped sending; `unfinished` counts tasks that still run.
+    """
+
+    __slots__ = ("_flushed", "_pumping", "_scope", "call", "ended", "unfinished")
+
+    worker: "AsyncWorker"
+
+    def __init__(self, worker: "AsyncWorker", listener: Listener, sock: socket.socket, peer: Peer) -> None:
+        super().__init__(worker, listener, sock, peer)
+        self._scope = asgi.connection_part(worker.scope, listener.server, peer)
+        self._flushed: asyncio.Event | None = None
+        self._pumping = False
+        self.call: HTTPCall | WebSocketCall | None = None
+        self.ended = False
+        self.unfinished = 0
+
+    def close(self) -> None:
+        """Close the socket; the application, if it is still busy, is told so."""
+        call, self.call = self.call, None
+        if call is not None:
+            self.forsake(call)
+        if self._flushed is not None:
+            self._flushed.set()
+        super().close()
+        self._scope = {}
+
+    # What comes.
+
+    def on_readable(self) -> None:
+        """Called by the loop."""
+        if self.phase is LINGERING:
+            self.worker.listen_on(self)
+            return
+        call = self.call
+        try:
+            data = self.sock.recv(HEAD_RECV if call is None else RECV)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.lost()
+            return
+        if call is None:
+            self.wire.receive_data(data)
+            self.pump()
+            return
+        try:
+            call.arrived(data)
+        except RemoteError as error:
+            self.break_off(error)
+        except PeerGone:
+            self.lost()
+
+    def pump(self) -> None:
+        """Begin the requests that have come, one after the other."""
+        if self._pumping:
+            return  # an application that did not wait has answered from within: the loop below goes on
+        self._pumping = True
+        try:
+            while self.call is None and self._next_request():
+                pass
+        except RemoteError as error:
+            self.break_off(error)
+        except PeerGone:
+            self.lost()
+        except Exception:
+            log.exception("This is an error of the server; it costs one connection: %s", self)
+            self.worker.drop(self)
+        finally:
+            self._pumping = False
+
+    def _next_request(self) -> bool:
+        """Begin one request. False if there is none, or none may begin now."""
+        if not self.alive or self.unsent or self.phase is LINGERING:
+            return False
+        if self.unfinished >= MOST_TASKS:
+            self.stop_reading()
+            return False
+        event = self.wire.next_event()
+        if type(event) is Request:
+            self._begin(event)
+            return True
+        if event is not NEED_DATA:
+            self.worker.drop(self)
+            return False
+        if self.phase is IDLE and self.wire.has_begun:
+            self.phase = HEAD
+            self.deadline = clock() + self.worker.header_patience
+        self.start_reading()
+        return False
+
+    def _begin(self, request: Request) -> None:
+        self.request = request
+        self.began = time.monotonic()
+        worker, fields = self.worker, request.fields
+        decision = fields.trust or worker.policy.apply(fields, self.peer[0])
+        if fields.upgrade is not None and worker.sockets.wanted(request):
+            self._upgrade(request, decision)
+            return
+        if len(worker.tasks) >= worker.most_tasks:
+            self._turn_away(request)
+            return
+        self.deadline = NEVER
+        call = self.call = HTTPCall(self, request)
+        if fields.has_body:
+            self.begin_content()
+            self._read_content(call)
+            if not call.complete and not self.wire.awaits_continue:
+                self.deadline = self.content_deadline(0)
+        self._start(call, asgi.scope(self._scope, request, decision))
+
+    def _upgrade(self, request: Request, decision: Decision) -> None:
+        """The client wants to go on with WebSocket. Raises `RemoteError`."""
+        call = self.worker.sockets.call(self, request)
+        self.call = call
+        self.deadline = NEVER
+        self._start(call, asgi.websocket_scope(self._scope, request, decision, call.subprotocols))
+
+    def _start(self, call: "HTTPCall | WebSocketCall", scope: asgi.Scope) -> None:
+        self.running = True
+        self.unfinished += 1
+        task = self.worker.spawn(self._run(call, scope), call.request.line.target)
+        if not task.done():
+            call.task = task
+            self.worker.tasks.add(task)
+
+    def _turn_away(self, request: Request) -> None:
+        """More requests run than may: 503, and the connection ends."""
+        log.warning("Exceeded concurrency limit.")
+        self.dismiss(503)
+        self.worker.count(self, request, None)
+        self.settle()
+
+    # Content.
+
+    def take_content(self, call: HTTPCall, received: int) -> None:
+        """Some content has come, or the client has left in the middle of it. Raises `RemoteError`."""
+        self._read_content(call)
+        if call.complete:
+            self.deadline = NEVER
+        elif call.queued > self.worker.settings.request_buffer:
+            self.stop_reading()
+            self.deadline = NEVER
+        else:
+            self.deadline = self.content_deadline(received)
+        call.changed()
+
+    def _read_content(self, call: HTTPCall) -> None:
+        while not call.complete:
+            event = self.wire.next_event()
+            if isinstance(event, Data):
+                call.received(event.data)
+            elif isinstance(event, EndOfMessage):
+                call.complete = True
+            else:
+                return
+
+    def want_content(self) -> None:
+        """The application waits for content: ask for it, and read on. Raises `PeerGone`."""
+        wire = self.wire
+        if wire.awaits_continue and wire.sending is NOTHING_SENT:
+            self.emit(CONTINUE)
+        if self.deadline == NEVER:
+            self.pause_content()
+            self.deadline = self.content_deadline(0)
+        self.start_reading()
+
+    # The application.
+
+    async def _run(self, call: "HTTPCall | WebSocketCall", scope: asgi.Scope) -> None:
+        """The task of a call. What goes wrong in the application ends here."""
+        try:
+            await self.worker.app(scope, call.receive, call.send)
+        except BaseException as error:  # an application may exit, and a cancelled one is no Exception
+            self._raised(call, error)
+        else:
+            if not call.over:
+                self._end(call.returned)
+        self.unfinished -= 1
+        if call.task is not None:
+            self.worker.tasks.discard(call.task)
+        if self.call is call:
+            call.left()
+        elif self.unfinished == MOST_TASKS - 1 and self.call is None:
+            self.pump()
+
+    def _raised(self, call: Call, error: BaseException) -> None:
+        cancelled = isinstance(error, asyncio.CancelledError)
+        if call.is_gone and (cancelled or due_to(error, PeerGone)):
+            log.debug("The client has gone before its answer was complete: %s", self)
+            return
+        if not (cancelled and call.over):
+            where = users_traceback(error.__traceback__)
+            log.error("Exception in ASGI application (%s)", self, exc_info=(type(error), error, where))
+        if self.call is call:
+            self._end(call.raised)
+
+    def _end(self, last_words: Callable[[], None]) -> None:
+        try:
+            last_words()
+        except PeerGone:
+            self.lost()
+
+    def complete(self, call: HTTPCall) -> None:
+        """The answer is complete: on to the next request, though the task may go on."""
+        if call.waiting is not None:
+            call.changed()
+        self.worker.count(self, call.request, call)
+        self.call = None
+        self.running = False
+        try:
+            if self.alive and self.wire.next_cycle():
+                self.request = None
+                if not self.unsent and not self.ended:
+                    self.phase = IDLE
+                    self.deadline = UNSET
+                    if self.wire.has_begun or not self.armed & READING:
+                        self.pump()
+                    return
+            else:
+                self.alive = False
+                self.wary |= self.wire.receiving is BODY or bool(self.wire.pending)
+        except RemoteError as error:
+            self.refuse(error)
+        self.settle()
+
+    def finish(self, call: "HTTPCall | WebSocketCall") -> None:
+        """The application has left, and nothing may follow: the connection ends."""
+        self.call = None
+        self.running = False
+        self.alive = False
+        self.wary = True
+        self.worker.count(self, call.request, call)
+        self.settle()
+
+    # The client's faults, and its end.
+
+    def break_off(self, error: RemoteError) -> None:
+        """The client broke the protocol, perhaps in the middle of its content."""
+        call, self.call = self.call, None
+        if call is not None:
+            self.forsake(call)
+        self.refuse(error)
+        if call is not None:
+            self.worker.count(self, call.request, call)
+        self.running = False
+        self.settle()
+
+    def lost(self) -> None:
+        """The connection is broken."""
+        call = self.call
+        if call is not None:
+            self.worker.count(self, call.request, call)
+        self.worker.drop(self)
+
+    def disconnected(self, call: HTTPCall) -> None:
+        """The client sends no more. It is told to the application, whose answer may still find its way."""
+        self.ended = True
+        self.stop_reading()
+        call.over = True
+        call.changed()
+        self.worker.loop.call_later(self.worker.grace, self._give_up, call)
+
+    def hold_back(self) -> None:
+        """Read no more than so much of what stands behind a request that runs."""
+        if self.wire.pending > PIPELINED:
+            self.stop_reading()
+
+    def forsake(self, call: Call) -> None:
+        """Nobody waits for the answer any more: the application is told so, and gets a while to leave."""
+        call.gone()
+        call.changed()
+        if call.task is not None:
+            self.worker.loop.call_later(self.worker.grace, self._give_up, call)
+
+    def _give_up(self, call: Call) -> None:
+        if call.task is not None and not call.task.done() and not call.settled:
+            call.gone()
+            call.task.cancel()
+
+    # What goes.
+
+    async def drained(self, call: Call) -> None:
+        """Wait until the client has taken enough of what it was sent. Raises `PeerGone`."""
+        self.start_writing()
+        while self.unsent_size > UNSENT:
+            if self._flushed is None:
+                self._flushed = asyncio.Event()
+            await self._flushed.wait()
+        if call.is_gone:
+            raise PeerGone("the client has disconnected")
+
+    def on_writable(self) -> None:
+        """Called by the loop: the client takes more."""
+        try:
+            flushed = self.flush()
+        except PeerGone as error:
+            log.debug("Closing connection. %s: %s", self, error)
+            self.lost()
+            return
+        if self._flushed is not None and self.unsent_size <= UNSENT:
+            self._flushed.set()
+            self._flushed = None
+        if not flushed:
+            self._await_taking()
+            return
+        self.stop_writing()
+        self.deadline = NEVER
+        if self.phase is SENDING:
+            self.settle()
+        elif self.call is not None:
+            self.call.flushed()
+
+    def _await_taking(self) -> None:
+        """The client is awaited for taking what it was sent."""
+        self.deadline = clock() + int(self.timeout * 1000) if self.timeout else NEVER
+        self.mark()
+
+    def settle(self) -> None:
+        """Nothing runs any more: wait for what comes next, or go."""
+        if self.unsent:
+            self.phase = SENDING
+            self.start_writing()
+        elif not self.alive:
+            self.worker.close(self)
+        else:
+            self.phase = IDLE
+            self.deadline = UNSET
+            self.pump()
+
+    # What the loop watches.
+
+    def start_reading(self) -> None:
+        if not self.armed & READING and not self.ended:
+            self.armed |= READING
+            self.worker.loop.add_reader(self.fd, self.on_readable)
+
+    def stop_reading(self) -> None:
+        if self.armed & READING:
+            self.armed &= ~READING
+            self.worker.loop.remove_reader(self.fd)
+
+    def start_writing(self) -> None:
+        if not self.armed & WRITING:
+            self.armed |= WRITING
+            self.worker.loop.add_writer(self.fd, self.on_writable)
+            self._await_taking()
+
+    def stop_writing(self) -> None:
+        if self.armed & WRITING:
+            self.armed &= ~WRITING
+            self.worker.loop.remove_writer(self.fd)
+
+
+def due_to(error: BaseException | None, kind: type[BaseException]) -> bool:
+    """Was the error raised because of one of this kind? Frameworks make their own of ours, and groups of them."""
+    seen = 0
+    while error is not None and seen < 10:
+        if isinstance(error, kind):
+            return True
+        if isinstance(error, BaseExceptionGroup) and all(due_to(each, kind) for each in error.exceptions):
+            return True
+        error = error.__cause__ or error.__context__
+        seen += 1
+    return False
