@@ -272,9 +272,27 @@ class HTTPExchange:
 
     def _body(self, message: Message) -> None:
         content = message.get("body", b"")
-        if type(content) is not bytes:
-            content = _bytes(content)
-        more = message.get("more_body", False)
+        if message.get("more_body", False) or self.started or self._with_trailers or type(content) is not bytes:
+            self._part(_bytes(content), message.get("more_body", False))
+            return
+        # All the content there is, so its length need not be told by the application.
+        response = self.response
+        assert response is not None
+        if self._is_head or not response.plain:
+            self._send_unusual(response, content)
+            return
+        size = len(content)
+        if response.length is None:
+            self.response = response = response.with_length(size)
+        elif response.length != size:
+            raise AppError(f"the content has {size} bytes, but its Content-Length is {response.length}")
+        self.sent = size
+        self.started = self.over = True
+        self.state = DONE
+        self._sink.respond(response, content)
+
+    def _part(self, content: bytes, more: bool) -> None:
+        """One of several pieces of the content."""
         if more or self._with_trailers:
             self._send(content)
             if not more:
@@ -283,38 +301,17 @@ class HTTPExchange:
             self.sent += len(content)
             self._finish(Data(content), END)
         else:
-            self._send_whole(content)
+            self._body({"body": content})
 
     def _send(self, content: bytes) -> None:
-        """A part of the content; the first one takes the head along."""
-        response = self.response
-        assert response is not None
+        """A piece; the first one takes the head along."""
+        assert self.response is not None
+        self.sent += len(content)
         if self.started:
-            self.sent += len(content)
             self._sink.emit(Data(content))
-            return
-        if response.length is not None and len(content) > response.length and self._has_content:
-            raise _wrong_length(len(content), response.length)  # while a 500 can still be sent
-        self.sent = len(content)
-        self.started = True
-        self._sink.emit(response, Data(content))
-
-    def _send_whole(self, content: bytes) -> None:
-        """All the content there is, so its length need not be told by the application."""
-        response = self.response
-        assert response is not None
-        size = len(content)
-        if self._is_head or not response.plain:
-            self._send_unusual(response, content)
-            return
-        if response.length is None:
-            self.response = response = response.with_length(size)
-        elif response.length != size:
-            raise _wrong_length(size, response.length)
-        self.sent = size
-        self.started = self.over = True
-        self.state = DONE
-        self._sink.respond(response, content)
+        else:
+            self.started = True
+            self._sink.emit(self.response, Data(content))
 
     def _send_unusual(self, response: Response, content: bytes) -> None:
         """The same where there may be no content, or something else is to be thought of."""

@@ -222,7 +222,7 @@ def new_loop(name: str) -> asyncio.AbstractEventLoop:
 
 
 def spawner(loop: asyncio.AbstractEventLoop) -> Spawn:
-    """A function that makes a task of a coroutine and a name, with a fresh context of its own.
+    """What makes a task of a coroutine and a name, with a fresh context of its own.
 
     Where Python can, the task begins at once: a request that never waits never visits the loop's queue.
     """

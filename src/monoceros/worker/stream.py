@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 
 from monoceros.app import users_traceback
 from monoceros.gateway import asgi
-from monoceros.gateway.trust import Decision
 from monoceros.listener import Listener, Peer
 from monoceros.scoreboard import NEVER, clock
 from monoceros.wire.events import CONTINUE, NEED_DATA, Data, EndOfMessage, PeerGone, RemoteError, Request
@@ -67,6 +66,7 @@ class Stream(Connection):
             self.forsake(call)
         if self._flushed is not None:
             self._flushed.set()
+        self.alive = False
         super().close()
         self._scope = {}
 
@@ -74,100 +74,88 @@ class Stream(Connection):
 
     def on_readable(self) -> None:
         """Called by the loop."""
-        if self.phase is LINGERING:
-            self.worker.listen_on(self)
-            return
         call = self.call
         try:
-            data = self.sock.recv(HEAD_RECV if call is None else RECV)
+            if call is None:
+                if self.phase is LINGERING:
+                    self.worker.listen_on(self)
+                    return
+                data = self.sock.recv(HEAD_RECV)
+                self.wire.receive_data(data)
+                if not data:
+                    self.hear_the_end()
+                self.pump()
+            else:
+                call.arrived(self.sock.recv(RECV))
+        except RemoteError as error:
+            self.break_off(error)
         except BlockingIOError:
             return
-        except OSError:
-            self.lost()
-            return
-        if call is None:
-            self.wire.receive_data(data)
-            self.pump()
-            return
-        try:
-            call.arrived(data)
-        except RemoteError as error:
-            self.break_off(error)
-        except PeerGone:
-            self.lost()
-
-    def pump(self) -> None:
-        """Begin the requests that have come, one after the other."""
-        if self._pumping:
-            return  # an application that did not wait has answered from within: the loop below goes on
-        self._pumping = True
-        try:
-            while self.call is None and self._next_request():
-                pass
-        except RemoteError as error:
-            self.break_off(error)
-        except PeerGone:
+        except OSError:  # PeerGone is one, too
             self.lost()
         except Exception:
             log.exception("This is an error of the server; it costs one connection: %s", self)
             self.worker.drop(self)
+
+    def hear_the_end(self) -> None:
+        """The client sends no more; to be told so again and again is of no use."""
+        self.ended = True
+        self.stop_reading()
+
+    def pump(self) -> None:
+        """Begin the requests that have come, one after the other. Raises `RemoteError`, `PeerGone`."""
+        if self._pumping:
+            return  # an application that did not wait has answered from within: the loop below goes on
+        self._pumping = True
+        try:
+            while self.call is None and self.alive and not self.unsent and self.unfinished < MOST_TASKS:
+                event = self.wire.next_event()
+                if type(event) is not Request:
+                    self._wait_for_request(event is NEED_DATA)
+                    return
+                self._begin(event)
+            if self.call is None:
+                self.hold_back()
         finally:
             self._pumping = False
 
-    def _next_request(self) -> bool:
-        """Begin one request. False if there is none, or none may begin now."""
-        if not self.alive or self.unsent or self.phase is LINGERING:
-            return False
-        if self.unfinished >= MOST_TASKS:
-            self.stop_reading()
-            return False
-        event = self.wire.next_event()
-        if type(event) is Request:
-            self._begin(event)
-            return True
-        if event is not NEED_DATA:
+    def _wait_for_request(self, may_come: bool) -> None:
+        if not may_come:
             self.worker.drop(self)
-            return False
+            return
         if self.phase is IDLE and self.wire.has_begun:
             self.phase = HEAD
             self.deadline = clock() + self.worker.header_patience
-        self.start_reading()
-        return False
+        if not self.armed & READING:
+            self.start_reading()
 
     def _begin(self, request: Request) -> None:
+        """Run the application for a request. Raises `RemoteError`, `PeerGone`."""
         self.request = request
         self.began = time.monotonic()
-        worker, fields = self.worker, request.fields
+        worker, (line, fields) = self.worker, request
         decision = fields.trust or worker.policy.apply(fields, self.peer[0])
+        call: HTTPCall | WebSocketCall
         if fields.upgrade is not None and worker.sockets.wanted(request):
-            self._upgrade(request, decision)
-            return
-        if len(worker.tasks) >= worker.most_tasks:
+            call = self.call = worker.sockets.call(self, request)
+            scope = asgi.websocket_scope(self._scope, request, decision, call.subprotocols)
+        elif len(worker.tasks) >= worker.most_tasks:
             self._turn_away(request)
             return
-        self.deadline = NEVER
-        call = self.call = HTTPCall(self, request)
-        if fields.has_body:
-            self.begin_content()
-            self._read_content(call)
-            if not call.complete and not self.wire.awaits_continue:
-                self.deadline = self.content_deadline(0)
-        self._start(call, asgi.scope(self._scope, request, decision))
-
-    def _upgrade(self, request: Request, decision: Decision) -> None:
-        """The client wants to go on with WebSocket. Raises `RemoteError`."""
-        call = self.worker.sockets.call(self, request)
-        self.call = call
-        self.deadline = NEVER
-        self._start(call, asgi.websocket_scope(self._scope, request, decision, call.subprotocols))
-
-    def _start(self, call: "HTTPCall | WebSocketCall", scope: asgi.Scope) -> None:
+        else:
+            call = self.call = HTTPCall(self, request)
+            scope = asgi.scope(self._scope, request, decision)
         self.running = True
+        self.deadline = NEVER
+        if fields.has_body:
+            self._begin_content(call)
         self.unfinished += 1
-        task = self.worker.spawn(self._run(call, scope), call.request.line.target)
+        task = worker.spawn(self._run(call, scope), line.target)
         if not task.done():
             call.task = task
-            self.worker.tasks.add(task)
+            worker.tasks.add(task)
+            if call.is_gone:
+                self.forsake(call)
 
     def _turn_away(self, request: Request) -> None:
         """More requests run than may: 503, and the connection ends."""
@@ -177,6 +165,13 @@ class Stream(Connection):
         self.settle()
 
     # Content.
+
+    def _begin_content(self, call: "HTTPCall | WebSocketCall") -> None:
+        assert isinstance(call, HTTPCall)  # who wants a WebSocket sends no content
+        self.begin_content()
+        self._read_content(call)
+        if not call.complete and not self.wire.awaits_continue:
+            self.deadline = self.content_deadline(0)
 
     def take_content(self, call: HTTPCall, received: int) -> None:
         """Some content has come, or the client has left in the middle of it. Raises `RemoteError`."""
@@ -227,7 +222,7 @@ class Stream(Connection):
         if self.call is call:
             call.left()
         elif self.unfinished == MOST_TASKS - 1 and self.call is None:
-            self.pump()
+            self._go_on()
 
     def _raised(self, call: Call, error: BaseException) -> None:
         cancelled = isinstance(error, asyncio.CancelledError)
@@ -239,6 +234,15 @@ class Stream(Connection):
             log.error("Exception in ASGI application (%s)", self, exc_info=(type(error), error, where))
         if self.call is call:
             self._end(call.raised)
+
+    def _go_on(self) -> None:
+        """Begin what has been waiting; the task from whose end this is called is not to be bothered."""
+        try:
+            self.pump()
+        except RemoteError as error:
+            self.break_off(error)
+        except PeerGone:
+            self.lost()
 
     def _end(self, last_words: Callable[[], None]) -> None:
         try:
@@ -260,7 +264,7 @@ class Stream(Connection):
                     self.phase = IDLE
                     self.deadline = UNSET
                     if self.wire.has_begun or not self.armed & READING:
-                        self.pump()
+                        self._go_on()
                     return
             else:
                 self.alive = False
@@ -286,8 +290,8 @@ class Stream(Connection):
         if call is not None:
             self.forsake(call)
         self.refuse(error)
-        if call is not None:
-            self.worker.count(self, call.request, call)
+        if self.request is not None:
+            self.worker.count(self, self.request, call)
         self.running = False
         self.settle()
 
@@ -300,8 +304,7 @@ class Stream(Connection):
 
     def disconnected(self, call: HTTPCall) -> None:
         """The client sends no more. It is told to the application, whose answer may still find its way."""
-        self.ended = True
-        self.stop_reading()
+        self.hear_the_end()
         call.over = True
         call.changed()
         self.worker.loop.call_later(self.worker.grace, self._give_up, call)
@@ -327,7 +330,8 @@ class Stream(Connection):
 
     async def drained(self, call: Call) -> None:
         """Wait until the client has taken enough of what it was sent. Raises `PeerGone`."""
-        self.start_writing()
+        if not call.is_gone:
+            self.start_writing()
         while self.unsent_size > UNSENT:
             if self._flushed is None:
                 self._flushed = asyncio.Event()
@@ -367,13 +371,19 @@ class Stream(Connection):
             self.phase = SENDING
             self.start_writing()
         elif not self.alive:
+            self.wary &= not self.ended
             self.worker.close(self)
         else:
             self.phase = IDLE
             self.deadline = UNSET
-            self.pump()
+            self._go_on()
 
     # What the loop watches.
+
+    @property
+    def listening(self) -> bool:
+        """Is what the client sends read?"""
+        return bool(self.armed & READING)
 
     def start_reading(self) -> None:
         if not self.armed & READING and not self.ended:

@@ -281,6 +281,10 @@ class Socket:
         pong = frames.latest_pong or b""
         if pong.isdigit() and int(pong[:20]) >= number:
             return
+        if not stream.listening:  # because the application is slow: the pong may have come
+            patience = self._sockets.settings.ws_ping_timeout
+            self._timers.append(stream.worker.loop.call_later(patience, self._look_for_pong, number))
+            return
         log.debug("%s: no pong for %g s", stream, self._sockets.settings.ws_ping_timeout)
         call.closed(INTERNAL_ERROR, "keepalive ping timeout")
         call.changed()
