@@ -3,7 +3,7 @@
 Tests look at what an operator can see (log lines, answers, processes, exit statuses) and wait for it under a deadline:
 
     with Server("app:app", "--workers", "2", directory=tmp_path, files={"app.py": APP}) as server:
-        server.ready()
+        server.ready(workers=2)
         assert server.get("/").status == 200
         server.signal(signal.SIGHUP)
         server.expect(r"Booting worker with pid: (\\d+)", times=3)
@@ -15,7 +15,9 @@ Everything that the command starts is killed at the end, whatever happened, even
 from __future__ import annotations
 
 import http.client
+import itertools
 import os
+import random
 import re
 import socket
 import subprocess
@@ -59,11 +61,17 @@ def wait_for(predicate: Callable[[], T], seconds: float = 10.0, what: str = "") 
     return result
 
 
+# Linux gives clients ports from 32768 on, see ip(7), ip_local_port_range. A server's port is better not one of those:
+# some client may get it before the server does; one that asks whether the server listens may even connect to itself.
+PORTS = range(10_000, 32_768)
+
+
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody used a moment ago."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    while True:
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind(("127.0.0.1", random.choice(PORTS)))
+            return int(sock.getsockname()[1])
 
 
 @dataclass(frozen=True)
@@ -82,12 +90,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class Process:
-    """A row of /proc."""
+    """A row of /proc. `begun` is when it was started, in clock ticks since the machine was."""
 
     pid: int
     parent: int
     state: str
     threads: int
+    begun: int
 
 
 def processes() -> list[Process]:
@@ -99,8 +108,31 @@ def processes() -> list[Process]:
         with suppress(OSError):  # it left while we looked
             # proc(5): the name stands in parentheses and may hold anything, so count from the last one.
             fields = Path("/proc", entry, "stat").read_text(errors="replace").rpartition(")")[2].split()
-            rows.append(Process(int(entry), parent=int(fields[1]), state=fields[0], threads=int(fields[17])))
+            parent, threads, begun = (int(fields[n]) for n in (1, 17, 19))
+            rows.append(Process(int(entry), parent, fields[0], threads, begun))
     return [row for row in rows if row.state not in "ZX"]
+
+
+def descriptors(pid: int) -> dict[int, str]:
+    """What a process has open, by number, as /proc/PID/fd calls it: `/a/path` or `socket:[inode]`."""
+    found = {}
+    with suppress(OSError):
+        for entry in os.listdir(f"/proc/{pid}/fd"):
+            with suppress(OSError):  # closed meanwhile
+                found[int(entry)] = os.readlink(f"/proc/{pid}/fd/{entry}")
+    return found
+
+
+def watched(pid: int) -> set[str]:
+    """What a process waits for with epoll, in the words of `descriptors`, see proc_pid_fdinfo(5)."""
+    found = set()
+    open_files = descriptors(pid)
+    for fd, what in open_files.items():
+        if what == "anon_inode:[eventpoll]":
+            with suppress(OSError):
+                rows = re.findall(r"^tfd: +(\d+) ", Path(f"/proc/{pid}/fdinfo/{fd}").read_text(), re.MULTILINE)
+                found |= {open_files.get(int(row), "") for row in rows}
+    return found
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -254,7 +286,27 @@ class Server:
 
     def workers(self) -> list[int]:
         """The pids of the master's children, oldest first."""
-        return sorted(row.pid for row in processes() if row.parent == self.pid)
+        rows = [row for row in processes() if row.parent == self.pid]
+        return [row.pid for row in sorted(rows, key=lambda row: (row.begun, row.pid))]  # pids start anew some day
+
+    def serving(self) -> list[int]:
+        """The pids of the processes that wait for new connections: of workers that are ready, not full, not leaving."""
+        listening = self.listening()
+        return [pid for pid in self.tree() if listening & watched(pid)]
+
+    def listening(self) -> set[str]:
+        """The sockets that listen at the server's port, and all Unix sockets that listen, as `descriptors` has them."""
+        found = set()
+        for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+            with suppress(FileNotFoundError), open(table) as file:
+                rows = map(str.split, itertools.islice(file, 1, None))
+                # Those that listen (0A) come first, and connections may be many; see the kernel's proc_net_tcp.rst.
+                for row in itertools.takewhile(lambda row: row[3] == "0A", rows):
+                    if row[1].endswith(f":{self.port:04X}"):
+                        found.add(f"socket:[{row[9]}]")
+        rows = map(str.split, Path("/proc/net/unix").read_text(errors="replace").splitlines()[1:])
+        # Flags, where 10000 is a socket that listens, and at place 6 the inode; see proc_net(5).
+        return found | {f"socket:[{row[6]}]" for row in rows if int(row[3], 16) & 0x10000}
 
     def tree(self) -> list[int]:
         """The pids of all that descends from this server, whoever its parent is now."""
@@ -301,14 +353,20 @@ class Server:
             raise
         return sock
 
-    def ready(self, seconds: float = 10.0) -> Server:
-        """Wait until a connection is accepted."""
-        wait_for(self._accepts, seconds, f"{self} to accept a connection")
+    def ready(self, seconds: float = 10.0, *, workers: int = 1) -> Server:
+        """Wait until so many workers serve, and a connection is accepted.
+
+        The kernel accepts for a server that listens, long before anybody has booted: what a test then does to the
+        server, it does to workers that boot. `workers` of 0 is for a server that does not wait with epoll.
+        """
+        wait_for(lambda: self._accepts(workers), seconds, f"{workers} workers of {self} to accept connections")
         return self
 
-    def _accepts(self) -> bool:
+    def _accepts(self, workers: int) -> bool:
         if not self.running and not self.tree():
             raise Deadline(f"{self} left with status {self._master.returncode} before it accepted a connection")
+        if workers and len(self.serving()) < workers:
+            return False
         try:
             self.connect().close()
         except OSError:

@@ -44,13 +44,37 @@ FILES = {"program.py": PROGRAM, "page.txt": "a page of port {port}\n"}
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     with Server("{port}", command=COMMAND, bind=None, directory=tmp_path, files=FILES) as running:
-        yield running.ready()
+        running.expect("^child")  # it listens before it handles signals
+        yield running.ready(workers=0)
 
 
 def test_its_log_and_its_child_are_seen(server: Server) -> None:
     match = server.expect(r"^child (\d+) of (\d+)$")
     assert server.workers() == [int(match[1])]
     assert server.pid == int(match[2])
+
+
+# It listens, and connections are made, before anybody waits for them.
+LATE = """
+import select, signal, socket, sys
+
+server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+print("listening", flush=True)
+open("gate").close()
+epoll = select.epoll()
+epoll.register(server)
+signal.pause()
+"""
+
+
+def test_listening_is_not_serving(serve: Callable[..., Server], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "gate")
+    late = serve("{port}", command=(sys.executable, "late.py"), bind=None, files={"late.py": LATE})
+    late.expect("listening", stream="stdout")
+    late.ready(workers=0)
+    assert late.serving() == []
+    (tmp_path / "gate").write_text("")
+    assert late.ready().serving() == [late.pid]
 
 
 def test_a_well_behaved_client(server: Server) -> None:

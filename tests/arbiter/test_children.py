@@ -228,6 +228,26 @@ def test_an_old_worker_that_serves_is_no_recovery(three: Play) -> None:
     assert three.children.pause == 1
 
 
+def test_ready_for_less_than_a_look_is_ready() -> None:
+    """Told to leave in the moment it became ready: it drains, or is gone, when the arbiter looks the next time."""
+    play = Play(1)
+    play.step()
+    play.phase(100, DRAINING, GRACE)
+    play.dies(100)
+    assert play.children.established
+    assert play.children.pause == 0
+
+
+def test_a_recovery_that_drains_already(three: Play) -> None:
+    three.dies(102)
+    three.step()
+    three.dies(103)
+    three.pass_time(FIRST_PAUSE)
+    three.phase(104, DRAINING, GRACE)
+    assert three.step() == ["spawn 105"]
+    assert three.children.pause == 0
+
+
 def test_a_retired_one_that_had_not_booted_is_no_failure() -> None:
     play = Play(1)
     play.step()

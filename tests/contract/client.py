@@ -110,10 +110,12 @@ class Client:
             return
         if coding is not None:
             assert coding == "chunked"
+            chunks = []
             while size := int(self._until(b"\r\n").partition(b";")[0], 16):
-                answer.body += self._exactly(size)
+                chunks.append(self._exactly(size))
                 assert self._exactly(2) == b"\r\n"
             assert self._until(b"\r\n") == b"\r\n"
+            answer.body = b"".join(chunks)
         elif length is not None:
             answer.body = self._exactly(int(length))
         else:

@@ -15,15 +15,18 @@ APPS = Path(__file__).parent / "apps"
 
 # Kinds of worker with their options. A new kind is a new row.
 KINDS = {
-    "sync": ("-k", "sync"),
-    "gthread": ("-k", "gthread", "--threads", "4"),
+    "sync": ("-k", "sync", "--pythonpath", str(APPS)),
+    "gthread": ("-k", "gthread", "--threads", "4", "--pythonpath", str(APPS)),
+    "asgi": ("-k", "asgi", "--pythonpath", str(APPS / "asgi")),
 }
 
 STRICT = (
-    *("--header-timeout", "1", "--body-timeout", "1", "--keep-alive", "1"),
+    *("--header-timeout", "2", "--body-timeout", "2", "--keep-alive", "2"),
     *("--limit-request-line", "200", "--limit-request-fields", "5", "--limit-request-field_size", "100"),
     *("--limit-request-body", "100000"),
 )
+
+Start = Callable[..., Server]
 
 
 @pytest.fixture(scope="package", params=KINDS)
@@ -32,26 +35,25 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="package")
-def start(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
+def start(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
     """Start a server of this kind that lives as long as the kind is tested."""
     with ExitStack() as stack:
 
         def started(*args: str, **options: Any) -> Server:
             directory = tmp_path_factory.mktemp(kind)
-            every = ("--pythonpath", str(APPS), *KINDS[kind])
-            return stack.enter_context(Server(*args, *every, directory=directory, **options)).ready()
+            return stack.enter_context(Server(*args, *KINDS[kind], directory=directory, **options)).ready()
 
         yield started
 
 
 @pytest.fixture(scope="package")
-def server(start: Callable[..., Server]) -> Server:
-    """One worker that serves apps/pages.py."""
-    return start("pages:app", "--access-logfile", "access.log")
+def server(start: Start) -> Server:
+    """One worker that serves pages.py. It keeps connections for longer than any client here has time."""
+    return start("pages:app", "--access-logfile", "access.log", "--keep-alive", "60")
 
 
 @pytest.fixture(scope="package")
-def strict(start: Callable[..., Server]) -> Server:
+def strict(start: Start) -> Server:
     """The same with little patience and tight limits."""
     return start("pages:app", *STRICT)
 

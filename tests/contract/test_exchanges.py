@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
-from contract.client import client
+from contract.client import CutOff, client
+from contract.exceptions import CASES
 from server import Server
 
 HELLO = b"Hello, World!\n"
@@ -15,20 +16,34 @@ HELLO = b"Hello, World!\n"
 
 @dataclass(frozen=True)
 class Case:
-    """LF stands for CR LF in `sent`; `raw` is sent as it is. `ends` says that the client sends no more then."""
+    """LF stands for CR LF in `sent`; `raw` is sent as it is. `ends` says that the client sends no more then.
+
+    `stays` is whether the connection is good for another request, None if that is not to be known; `cut` says that
+    the answer breaks off.
+    """
 
     name: str
     sent: str = ""
     status: int = 200
     body: bytes | None = None
     headers: Mapping[str, str | None] = field(default_factory=dict)
-    stays: bool = True
+    stays: bool | None = True
     raw: bytes = b""
     ends: bool = False
+    cut: bool = False
 
     @property
     def bytes(self) -> bytes:
         return self.raw or self.sent.encode("latin-1").replace(b"\n", b"\r\n")
+
+    @property
+    def method(self) -> str:
+        return self.bytes.lstrip().partition(b" ")[0].decode("latin-1")
+
+    def of(self, kind: str) -> Case:
+        """The case as it is for this kind of worker."""
+        otherwise = CASES.get(kind, {}).get(self.name)
+        return replace(self, **otherwise.changes) if otherwise else self
 
     def __str__(self) -> str:
         return self.name
@@ -192,12 +207,17 @@ FAILING = [
 
 
 @pytest.mark.parametrize("case", ANSWERED, ids=str)
-def test_answered(server: Server, case: Case) -> None:
+def test_answered(server: Server, kind: str, case: Case) -> None:
+    case = case.of(kind)
     with client(server) as connection:
         connection.send(case.bytes)
         if case.ends:
             connection.finish()
-        answer = connection.answer(case.bytes.lstrip().partition(b" ")[0].decode())
+        if case.cut:
+            with pytest.raises(CutOff):
+                connection.answer(case.method)
+            return
+        answer = connection.answer(case.method)
         assert (answer.version, answer.status) == ("HTTP/1.1", case.status)
         if case.body is not None:
             assert answer.body == case.body
@@ -205,7 +225,7 @@ def test_answered(server: Server, case: Case) -> None:
             assert answer.get(name) == value, name
         if case.stays:
             assert connection.stays()
-        else:
+        elif case.stays is not None:
             assert connection.closed()
 
 
@@ -229,6 +249,7 @@ def test_refused(server: Server, case: Case) -> None:
 def test_no_name_stands_for_two_cases() -> None:
     names = [case.name for case in (*ANSWERED, *REFUSED, *FAILING)]
     assert len(set(names)) == len(names)
+    assert {name for cases in CASES.values() for name in cases} <= set(names)
 
 
 @pytest.mark.smoke

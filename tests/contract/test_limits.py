@@ -84,21 +84,21 @@ def test_too_slow(strict: Server) -> None:
 
 
 def test_silence_is_answered_by_silence(strict: Server) -> None:
-    with client(strict, 6) as new, client(strict, 6) as kept:
+    with client(strict, 12) as new, client(strict, 12) as kept:
         assert kept.stays()
         assert kept.closed()
         assert new.closed()
 
 
 def test_a_slow_client_does_not_keep_others_waiting(strict: Server) -> None:
-    slow = [strict.connect(5) for _ in range(20)]
+    slow = [strict.connect(12) for _ in range(20)]
     try:
         for number, sock in enumerate(slow):
             sock.sendall((GET, POST + b"Content-Length: 10\r\n\r\nhello")[number % 2])
-        with client(strict, 0.9) as connection:  # less than the patience with the slow ones
+        with client(strict, 1.9) as connection:  # less than the patience with the slow ones
             assert connection.ask(GET + b"\r\n").status == 200
         for sock in slow:
-            assert Client(sock, 6).answer().status == 408
+            assert Client(sock, 12).answer().status == 408
     finally:
         for sock in slow:
             sock.close()

@@ -70,6 +70,7 @@ class Load:
 
     A client that may not connect any more goes home; that is counted in `refused`. `errors` says what else went
     wrong. The body of an answer begins with the pid of the worker: `answers` and `connections` count by it.
+    `at_home` is how many clients have had an answer on the connection they have now.
     """
 
     def __init__(self, server: Server, clients: int, path: str = "/") -> None:
@@ -79,6 +80,7 @@ class Load:
         self.refused = 0
         self.answers: Counter[int] = Counter()
         self.connections: Counter[int] = Counter()
+        self.at_home = 0
         self._count = threading.Lock()
         self._enough = threading.Event()
         self._threads = [threading.Thread(target=self._live, daemon=True) for _ in range(clients)]
@@ -110,6 +112,10 @@ class Load:
         enough = self.total + answers
         wait_for(lambda: self.total >= enough, seconds, f"{answers} more answers")
 
+    def settle(self, seconds: float = LONG) -> None:
+        """Wait until no client has a connection that is new to it."""
+        wait_for(lambda: self.at_home == len(self._threads), seconds, "all clients to have had an answer")
+
     def _live(self) -> None:
         while not self._enough.is_set():
             try:
@@ -122,15 +128,19 @@ class Load:
                 self._failed("connecting", error)
                 continue
             with client:
-                self._talk(client)
+                answered = self._talk(client)
+            with self._count:
+                self.at_home -= answered
 
-    def _talk(self, client: Client) -> None:
+    def _talk(self, client: Client) -> bool:
+        """Ask until the connection ends. Was anything answered?"""
         first = True
         while not self._enough.is_set() and not client.closing:
             try:
                 status, body = client.ask(self.path).answer()
             except (OSError, Broken) as error:
-                return self._failed("first request" if first else "later request", error)
+                self._failed("first request" if first else "later request", error)
+                break
             with self._count:
                 if status != 200:
                     self.errors.append(f"status {status}: {body}")
@@ -138,7 +148,9 @@ class Load:
                 pid = int(body.split()[0])
                 self.answers[pid] += 1
                 self.connections[pid] += first
+                self.at_home += first
             first = False
+        return not first
 
     def _failed(self, when: str, error: Exception) -> None:
         with self._count:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from process.apps import FILES
-from process.load import Client, Load
-from server import Server, wait_for
+from process.load import Load
+from server import Server
 
 Serve = Callable[..., Server]
 
@@ -20,19 +20,7 @@ AT_MOST = 1.5  # times the mean
 
 
 def start(serve: Serve, *args: str) -> Server:
-    server = serve("-w", str(WORKERS), "app:app", *args, files=FILES).ready()
-    server.expect("Booting worker", times=WORKERS)
-    wait_for(lambda: _answering(server) == WORKERS, seconds=20, what="all workers to serve")
-    return server
-
-
-def _answering(server: Server) -> int:
-    clients = [Client(server) for _ in range(16)]
-    try:
-        return len({client.ask().answer()[1] for client in clients})
-    finally:
-        for client in clients:
-            client.sock.close()
+    return serve("-w", str(WORKERS), "app:app", *args, files=FILES).ready(20, workers=WORKERS)
 
 
 def imbalance(shares: Counter[int], workers: int = WORKERS) -> float:
@@ -75,7 +63,7 @@ def test_spread_again_afterwards(serve: Serve) -> None:
     for number in range(1, 3):
         server.signal(signal.SIGTTIN)
         server.expect("Booting worker", times=WORKERS + number)
-    wait_for(lambda: _answering(server) == WORKERS + 2, seconds=20)
+    server.ready(20, workers=WORKERS + 2)
     server.signal(signal.SIGTTOU)
     server.expect("Worker exiting", seconds=20)
     with Load(server, CLIENTS) as load:

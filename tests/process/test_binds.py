@@ -44,7 +44,7 @@ def test_a_unix_socket(serve: Serve) -> None:
 
 
 def test_a_unix_socket_under_load(serve: Serve) -> None:
-    server = serve("app:app", "-w", "2", bind="unix:sock", files=FILES).ready()
+    server = serve("app:app", "-w", "2", bind="unix:sock", files=FILES).ready(workers=2)
     with Load(server, 8) as load:
         load.more(200)
         assert server.stop() == 0
@@ -112,12 +112,11 @@ def test_ipv6(serve: Serve) -> None:
 
 
 def test_a_socket_for_each_worker(serve: Serve) -> None:
-    server = serve("app:app", "-w", "2", "--reuse-port", files=FILES).ready()
-    server.expect("Booting worker", times=2)
+    server = serve("app:app", "-w", "2", "--reuse-port", files=FILES).ready(workers=2)
     with Load(server, 16) as load:
         load.more(200)
         server.signal(signal.SIGTTIN)
-        server.expect("Booting worker", times=3)
+        server.ready(workers=3)
         load.more(200)
         assert server.stop() == 0
         load.join()

@@ -50,7 +50,7 @@ def test_a_request_that_takes_too_long(serve: Serve) -> None:
 
 
 def test_other_workers_go_on_meanwhile(serve: Serve) -> None:
-    server = serve("-w", "2", "app:app", "--timeout", "1", files=FILES).ready()
+    server = serve("-w", "2", "app:app", "--timeout", "1", files=FILES).ready(workers=2)
     make_gate(server)
     with Client(server) as client:
         client.ask("/gate")
@@ -64,7 +64,7 @@ def test_other_workers_go_on_meanwhile(serve: Serve) -> None:
 
 
 def test_idle_workers_keep_the_shortest_deadline(serve: Serve) -> None:
-    server = serve("-w", "2", "app:app", "--timeout", "1", files=FILES).ready()
+    server = serve("-w", "2", "app:app", "--timeout", "1", files=FILES).ready(workers=2)
     before = server.workers()
     with pytest.raises(Deadline):
         server.expect("WORKER TIMEOUT", seconds=4)
@@ -124,8 +124,7 @@ def app(environ, start_response):
 @pytest.mark.smoke
 @pytest.mark.parametrize("threads", ["1", "4"])
 def test_workers_do_not_outlive_the_master(serve: Serve, threads: str) -> None:
-    server = serve("-w", "2", "app:app", "--threads", threads, files=FILES).ready()
-    server.expect("Booting worker", times=2)
+    server = serve("-w", "2", "app:app", "--threads", threads, files=FILES).ready(workers=2)
     with Client(server) as idle:
         idle.ask().answer()
         server.signal(signal.SIGKILL)
@@ -150,8 +149,7 @@ def test_orphans_finish_what_they_do(serve: Serve) -> None:
 
 
 def test_a_successor_takes_the_port(serve: Serve) -> None:
-    first = serve("-w", "2", "app:app", files=FILES).ready()
-    first.expect("Booting worker", times=2)
+    first = serve("-w", "2", "app:app", files=FILES).ready(workers=2)
     first.signal(signal.SIGKILL)
     second = serve("app:app", bind=f"127.0.0.1:{first.port}")
     second.expect("Booting worker")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Callable
 
@@ -18,12 +19,12 @@ Serve = Callable[..., Server]
 @pytest.mark.parametrize("threads", [1, 4])
 def test_kill_9_costs_at_most_what_was_being_served(serve: Serve, threads: int) -> None:
     """Clients whose connection the dead worker had find it closed; no other has an error."""
-    server = serve("-w", "2", "--threads", str(threads), "app:app", files=FILES).ready()
-    server.expect("Booting worker", times=2)
+    server = serve("-w", "2", "--threads", str(threads), "app:app", files=FILES).ready(workers=2)
     clients = 8
     with Load(server, clients) as load:
         for times in range(1, 4):
             load.more(100)
+            load.settle()
             victim = server.workers()[0]
             before = len(load.errors)
             mine = clients  # it may have any share of the connections
@@ -34,13 +35,12 @@ def test_kill_9_costs_at_most_what_was_being_served(serve: Serve, threads: int) 
             assert len(load.errors) - before <= mine
     assert load.refused == 0
     assert all(error.startswith("later request: ") for error in load.errors), load.errors
-    assert load.total > 600
+    assert load.total >= 600
 
 
 def test_kill_9_of_an_idle_worker_costs_nothing(serve: Serve) -> None:
     """One request at a time, on a connection of its own: it may only fail if it was being served."""
-    server = serve("-w", "2", "app:app", "--keep-alive", "0", files=FILES).ready()
-    server.expect("Booting worker", times=2)
+    server = serve("-w", "2", "app:app", "--keep-alive", "0", files=FILES).ready(workers=2)
     with Load(server, 2) as load:
         for times in range(1, 6):
             load.more(50)
@@ -88,7 +88,7 @@ def test_leaving_in_order_is_not_worth_a_line(serve: Serve) -> None:
     server = serve("app:app", files=FILES).ready()
     pid = server.get("/").text
     server.ask(b"GET /exit?0 HTTP/1.1\r\nHost: a\r\n\r\n")
-    wait_for(lambda: server.workers() and server.workers() != [int(pid)])
+    wait_for(lambda: server.workers() not in ([], [int(pid)]), what="another worker")
     assert server.get("/").text != pid
     assert "exited" not in server.stderr
 
@@ -96,36 +96,23 @@ def test_leaving_in_order_is_not_worth_a_line(serve: Serve) -> None:
 def test_a_worker_that_cannot_boot_while_others_serve(serve: Serve) -> None:
     """It is tried again with growing pauses, until it can."""
     module = "import os\nassert not os.path.exists('broken'), 'the flag is set'\n" + APP
-    server = serve("-w", "2", "app:app", files={"app.py": module}).ready()
-    server.expect("Booting worker", times=2)
-    wait_for(lambda: _ready(server, 2))
+    server = serve("-w", "2", "app:app", files={"app.py": module}).ready(workers=2)
     (server.directory / "broken").touch()
     survivor, victim = server.workers()
     server.signal(signal.SIGKILL, victim)
     for pause in (1, 2):
-        server.expect(rf"\[ERROR\] worker=\d gen=1 pid=\d+ could not boot, next try in {pause} s")
+        last = server.expect(rf"\[ERROR\] worker=\d gen=1 pid=\d+ could not boot, next try in {pause} s")
         assert server.get("/").text == str(survivor)
-    assert server.stderr.count("AssertionError: the flag is set") == 2
-    assert server.stderr.count("could not boot") == 2
+    said = last.string[: last.end()]  # by now there may have been a third try
+    assert said.count("AssertionError: the flag is set") == 2
+    assert said.count("could not boot") == 2
     (server.directory / "broken").unlink()
-    wait_for(lambda: _ready(server, 2))
+    server.ready(20, workers=2)
     # Once recovered, the next failure starts with a short pause again.
     (server.directory / "broken").touch()
     server.signal(signal.SIGKILL, server.workers()[1])
     server.expect("could not boot, next try in 1 s", times=2)
     assert server.stop() == 0
-
-
-def _ready(server: Server, workers: int) -> bool:
-    """Do so many workers answer? Requests at once, so that one worker does not get them all."""
-    if len(server.workers()) != workers:
-        return False
-    clients = [Client(server) for _ in range(8)]
-    try:
-        return len({client.ask().answer() for client in clients}) == workers
-    finally:
-        for client in clients:
-            client.sock.close()
 
 
 FORK = """
@@ -143,8 +130,7 @@ os.fork = fork_if_there_is_room
 
 
 def test_no_room_for_another_process(serve: Serve) -> None:
-    server = serve("-w", "2", "-c", "conf.py", "app:app", files={**FILES, "conf.py": FORK}).ready()
-    wait_for(lambda: _ready(server, 2))
+    server = serve("-w", "2", "-c", "conf.py", "app:app", files={**FILES, "conf.py": FORK}).ready(workers=2)
     (server.directory / "full").touch()
     server.signal(signal.SIGKILL, server.workers()[0])
     server.expect("Cannot fork: Resource temporarily unavailable, next try in 1 s")
@@ -162,4 +148,6 @@ def test_no_room_from_the_start(serve: Serve) -> None:
     (server.directory / "full").unlink()
     server.ready()
     server.expect("Booting worker", times=4)
-    assert server.stderr.count("Cannot fork") == 1
+    # The other three are not tried before the pause is over, so each try is of another second.
+    tries = re.findall(r"^\[(.*?)\] .* Cannot fork", server.stderr, re.MULTILINE)
+    assert 1 <= len(set(tries)) == len(tries)

@@ -33,7 +33,7 @@ def app(environ, start_response):
 
 
 def test_an_upload_that_flows_may_take_longer_than_the_timeout(serve: Serve) -> None:
-    server = serve("app:app", "--body-timeout", "1", files=FILES).ready()
+    server = serve("app:app", "--body-timeout", "2", files=FILES).ready()
     size, pieces = 200_000, 25
     pause = threading.Event()
     with Client(server) as client:

@@ -29,7 +29,7 @@ def used(pid: int) -> float:
 @pytest.mark.parametrize("connections", [0, 20])
 def test_idle(serve: Serve, threads: str, connections: int) -> None:
     """Also after it had a lot to do, and with kept-alive connections."""
-    server = serve("-w", "2", "app:app", "--threads", threads, "--keep-alive", "60", files=FILES).ready()
+    server = serve("-w", "2", "app:app", "--threads", threads, "--keep-alive", "60", files=FILES).ready(workers=2)
     with Load(server, 8) as load:
         load.more(200)
     assert load.errors == []

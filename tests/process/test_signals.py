@@ -13,7 +13,7 @@ import pytest
 
 from process.apps import FILES, make_gate
 from process.load import Client, Load
-from server import Server, wait_for
+from server import Server, descriptors, wait_for
 
 Serve = Callable[..., Server]
 
@@ -21,8 +21,7 @@ Serve = Callable[..., Server]
 @pytest.mark.smoke
 @pytest.mark.parametrize("number", [SIGTERM, SIGINT, SIGQUIT])
 def test_stopping(serve: Serve, number: int) -> None:
-    server = serve("-w", "2", "app:app", files=FILES).ready()
-    server.expect("Booting worker", times=2)
+    server = serve("-w", "2", "app:app", files=FILES).ready(workers=2)
     assert server.get("/").status == 200
     assert server.stop(number) == 0
     server.expect(f"Handling signal: {signal.Signals(number).name.removeprefix('SIG').lower()}$")
@@ -71,7 +70,6 @@ def test_a_second_signal_puts_an_end_to_patience(serve: Serve, threads: str, sec
 
 def test_more_and_fewer_workers(serve: Serve) -> None:
     server = serve("app:app", files=FILES).ready()
-    server.expect("Booting worker")
     (first,) = server.workers()
     server.signal(signal.SIGTTIN)
     server.expect("Handling signal: ttin")
@@ -102,8 +100,8 @@ def test_signals_are_counted_even_if_they_come_at_once(serve: Serve) -> None:
 
 
 def test_logs_are_opened_again(serve: Serve, tmp_path: Path) -> None:
-    server = serve("-w", "2", "app:app", "--access-logfile", "access", "--error-logfile", "error", files=FILES).ready()
-    wait_for(lambda: (tmp_path / "error").read_text().count("Booting worker") == 2)
+    logs = ("--access-logfile", "access", "--error-logfile", "error")
+    server = serve("-w", "2", "app:app", *logs, files=FILES).ready(workers=2)
     server.get("/?before")
     wait_for(lambda: "before" in (tmp_path / "access").read_text())
     os.rename(tmp_path / "access", tmp_path / "access.1")
@@ -121,12 +119,7 @@ def test_logs_are_opened_again(serve: Serve, tmp_path: Path) -> None:
 
 def _writes_to(pid: int, path: Path) -> bool:
     """Has the process the file of this name open, and not one that had it before?"""
-    open_files = []
-    for fd in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            open_files.append(os.readlink(fd))
-        except OSError:
-            continue
+    open_files = descriptors(pid).values()
     return str(path) in open_files and f"{path}.1" not in open_files
 
 
@@ -158,7 +151,6 @@ def test_usr2_does_not_end_the_server(serve: Serve) -> None:
 
 def test_what_is_meant_for_the_master_does_not_hurt_a_worker(serve: Serve) -> None:
     server = serve("app:app", files=FILES).ready()
-    server.expect("Booting worker")
     (worker,) = server.workers()
     assert server.get("/").text == str(worker)
     for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU, signal.SIGWINCH):
@@ -177,9 +169,7 @@ def test_a_worker_told_to_leave_is_replaced(serve: Serve, number: int) -> None:
 
 
 def test_a_terminal_sends_int_to_all(serve: Serve) -> None:
-    server = serve("-w", "2", "app:app", files=FILES).ready()
-    server.expect("Booting worker", times=2)
-    wait_for(lambda: server.get("/").status == 200)
+    server = serve("-w", "2", "app:app", files=FILES).ready(workers=2)
     os.killpg(server.pid, SIGINT)
     assert server.wait() == 0
     assert not re.search("ERROR|CRITICAL|Traceback", server.stderr)
@@ -187,8 +177,7 @@ def test_a_terminal_sends_int_to_all(serve: Serve) -> None:
 
 def test_the_dead_are_buried(serve: Serve) -> None:
     """Also those that a worker has left behind, where the master is the one who inherits them."""
-    server = serve("-w", "2", "app:app", files=FILES).ready()
-    server.expect("Booting worker", times=2)
+    server = serve("-w", "2", "app:app", files=FILES).ready(workers=2)
     with Load(server, 4) as load:
         for times in range(1, 6):
             server.signal(signal.SIGKILL, server.workers()[0])

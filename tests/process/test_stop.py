@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
-from pathlib import Path
+from contextlib import ExitStack
 from signal import SIGTERM
 
 import pytest
 
 from process.apps import FILES, make_gate, open_gate
 from process.load import Client, Load
-from server import Server, wait_for
+from server import Server, descriptors, wait_for
 
 Serve = Callable[..., Server]
 
@@ -38,11 +36,14 @@ def busy(serve: Serve, clients: ExitStack, *args: str, threads: str = "1") -> tu
 
 def term(server: Server, threads: str = "1") -> None:
     """Begin to stop. Returns when the workers know, unless their only thread is busy."""
-    listening = _listening(server)
+    listening = server.listening()
     server.signal(SIGTERM)
     server.expect("Handling signal: term")
     if threads != "1":
-        wait_for(lambda: not any(listening & _sockets(pid) for pid in server.workers()), what="the workers to drain")
+        wait_for(
+            lambda: not any(listening & set(descriptors(pid).values()) for pid in server.workers()),
+            what="the workers to drain",
+        )
 
 
 def until_nobody_comes_in(server: Server, seconds: float) -> None:
@@ -56,20 +57,6 @@ def until_nobody_comes_in(server: Server, seconds: float) -> None:
         return False
 
     wait_for(left_outside, what="new connections to be left outside")
-
-
-def _listening(server: Server) -> set[str]:
-    """The server's listening sockets as they are called in /proc/PID/fd, see proc_pid_net(5)."""
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return {f"socket:[{row[9]}]" for row in rows if row[1].endswith(f":{server.port:04X}") and row[3] == "0A"}
-
-
-def _sockets(pid: int) -> set[str]:
-    found = set()
-    for fd in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(OSError):
-            found.add(os.readlink(fd))
-    return found
 
 
 @pytest.mark.smoke
@@ -86,7 +73,7 @@ def test_a_request_that_runs_is_finished(serve: Serve, clients: ExitStack, threa
 @THREADS
 def test_bytes_sent_on_kept_alive_connections_are_answered(serve: Serve, clients: ExitStack, threads: str) -> None:
     """The only thread, or all of them, are busy when they come and when the stop does."""
-    server = serve("app:app", "--threads", threads, files=FILES).ready()
+    server = serve("app:app", "--keep-alive", "60", "--threads", threads, files=FILES).ready()
     make_gate(server)
     kept = [clients.enter_context(Client(server)) for _ in range(10)]
     for client in kept:
@@ -107,7 +94,7 @@ def test_bytes_sent_on_kept_alive_connections_are_answered(serve: Serve, clients
 
 def test_many_of_them_take_longer_than_the_last_call(serve: Serve, clients: ExitStack) -> None:
     """More than the selector tells of at once, and slow: none is taken for idle while its request waits."""
-    server = serve("app:app", files=FILES).ready()
+    server = serve("app:app", "--keep-alive", "60", files=FILES).ready()
     make_gate(server)
     kept = [clients.enter_context(Client(server)) for _ in range(150)]
     for client in kept:
@@ -222,7 +209,7 @@ def test_idle_connections_do_not_delay_it(serve: Serve, clients: ExitStack, thre
 
 
 def test_a_request_on_an_idle_connection_in_the_last_moment(serve: Serve, clients: ExitStack) -> None:
-    server, running = busy(serve, clients, threads="2")
+    server, running = busy(serve, clients, "--keep-alive", "60", threads="2")
     late = clients.enter_context(Client(server))
     assert late.ask().answer()[0] == 200
     term(server, "2")
@@ -262,7 +249,7 @@ def test_it_does_not_take_longer_than_it_may(serve: Serve, clients: ExitStack, t
 @THREADS
 @pytest.mark.parametrize("args", [[], ["--reuse-port"]], ids=["", "reuse_port"])
 def test_under_load_no_request_is_lost(serve: Serve, threads: str, args: list[str]) -> None:
-    server = serve("-w", "2", "app:app", "--threads", threads, *args, files=FILES).ready()
+    server = serve("-w", "2", "app:app", "--threads", threads, *args, files=FILES).ready(workers=2)
     with Load(server, 16) as load:
         load.more(300)
         assert server.stop() == 0
@@ -272,7 +259,7 @@ def test_under_load_no_request_is_lost(serve: Serve, threads: str, args: list[st
 
 
 def test_under_load_without_kept_alive_connections(serve: Serve) -> None:
-    server = serve("-w", "2", "app:app", "--keep-alive", "0", files=FILES).ready()
+    server = serve("-w", "2", "app:app", "--keep-alive", "0", files=FILES).ready(workers=2)
     with Load(server, 16) as load:
         load.more(300)
         assert server.stop() == 0

@@ -298,6 +298,17 @@ def test_block_shares_what_it_has_in_common_with_an_earlier_one() -> None:
         assert meaning(one) == meaning(alone(one, LIMITS))
 
 
+def test_overrides_stand_behind_each_other_from_the_first() -> None:
+    for changed, at, values in ((b"A: 1\r\nB: 2\r\nC: 1\r\nD: 2", 2, [b"2", b"1", b"2"]), (b"A: 2", 1, [b"2"])):
+        first = block(b"A: 1", b"B: 1", b"C: 1", b"D: 1")
+        first.pinned = frozenset()
+        raw = b"Host: a\r\n" + changed
+        shared = following(first, raw + first.raw[len(raw) :])
+        assert shared.first_override == at
+        assert [field.value for field in shared.overrides] == values
+        assert shared.fields[at : at + len(values)] == list(shared.overrides)
+
+
 def test_same_override_is_the_same_block() -> None:
     _, second, same, other = cookies(b"a=1", b"a=2", b"a=2", b"a=3")
     assert second is same

@@ -341,3 +341,18 @@ def test_chunks_that_were_parsed_are_not_kept() -> None:
         connection.receive_data(b"\n")
         assert connection.next_event() is NEED_DATA
         assert len(connection._buffer) <= 30
+
+
+def test_pending_is_what_was_received_but_not_parsed() -> None:
+    connection = wire()
+    assert connection.pending == 0
+    for data, pending in ((GET[:10], 10), (GET[10:] + OTHER, len(GET + OTHER)), (b"GET", len(GET + OTHER) + 3)):
+        connection.receive_data(data)
+        assert connection.pending == pending == len(connection.leftover())
+    connection.next_event()
+    assert connection.pending == len(OTHER) + 3
+    assert connection.next_event() is END
+    answered(connection)
+    assert connection.next_cycle()
+    connection.next_event()
+    assert connection.pending == 3 == len(connection.leftover())

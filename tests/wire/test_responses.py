@@ -314,6 +314,44 @@ def test_date_follows_the_clock() -> None:
     assert [defaults.lines().split()[-2] for _ in range(4)] == [b"08:49:37", b"08:49:37", b"08:49:38", b"07:49:37"]
 
 
+OWNERS = ((b"X-Frame-Options", b"DENY"), (b"x-served-by", b"a b"))
+OWNERS_LINES = b"X-Frame-Options: DENY\r\nx-served-by: a b\r\n"
+
+
+@pytest.mark.parametrize(
+    ("defaults", "lines"),
+    [
+        (Defaults(lambda: NOW), OWN),
+        (Defaults(lambda: NOW, b"other"), b"Server: other\r\n" + DATE),
+        (Defaults(lambda: NOW, date=False), b"Server: monoceros\r\n"),
+        (Defaults(lambda: NOW, b"", date=False), b""),
+        (Defaults(lambda: NOW, fields=OWNERS), b"Server: monoceros\r\n" + OWNERS_LINES + DATE),
+        (Defaults(lambda: NOW, b"", date=False, fields=OWNERS), OWNERS_LINES),
+        (Defaults(lambda: NOW, fields=[(b"SERVER", b"theirs"), *OWNERS]), b"Server: theirs\r\n" + OWNERS_LINES + DATE),
+        (Defaults(lambda: NOW, b"", fields=[(b"Server", b"theirs")]), b"Server: theirs\r\n" + DATE),
+        (Defaults(lambda: NOW, fields=[(b"server", b"")]), DATE),
+    ],
+)
+def test_what_the_server_adds(defaults: Defaults, lines: bytes) -> None:
+    for _ in range(2):
+        assert defaults.lines() == lines
+    assert asked(defaults=defaults).send(Response(204)) == b"HTTP/1.1 204 No Content\r\n" + lines + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("fields", "own"),
+    [
+        ([(b"server", b"app")], OWNERS_LINES + DATE),
+        ([(b"date", b"today")], b"Server: monoceros\r\n" + OWNERS_LINES),
+        ([(b"Date", b"today"), (b"Server", b"app")], OWNERS_LINES),
+    ],
+)
+def test_what_the_operator_wants_is_added_beside_what_the_application_says(fields: Fields, own: bytes) -> None:
+    head = asked(defaults=Defaults(lambda: NOW, fields=OWNERS)).send(Response(204, fields))
+    said = b"".join(b"%b: %b\r\n" % field for field in fields)
+    assert head == b"HTTP/1.1 204 No Content\r\n" + said + own + b"\r\n"
+
+
 # What the application says about the connection
 
 

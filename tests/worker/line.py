@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from monoceros.listener import Listener
+from monoceros.listener import Listener, Listeners
 from monoceros.scoreboard import Scoreboard, clock
 from monoceros.settings.table import Settings
 from monoceros.worker.base import Berth
@@ -40,7 +40,7 @@ class Line:
         board = Scoreboard(1)
         slot = board.take()
         assert slot is not None
-        self.worker = ThreadWorker(Berth(1, 1, slot, board, using, {"a": listener}, os.getpid()), app)
+        self.worker = ThreadWorker(Berth(1, 1, slot, board, using, Listeners(a=listener), os.getppid()), app)
         self.worker.epoll = select.epoll()
         self.client = socket.create_connection(listener.bound, timeout=LONG)
         sock, self.peer = listener.sock.accept()
@@ -85,5 +85,3 @@ class Line:
         """The client is gone without a word."""
         self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.client.close()
-
-

@@ -47,6 +47,11 @@ class Child:
         return self.slot[STATE] == BOOTING
 
     @property
+    def booted(self) -> bool:
+        """It has been ready, for however short: only then can it drain, and perhaps it does by now."""
+        return self.slot[STATE] in (READY, DRAINING)
+
+    @property
     def late(self) -> bool:
         """It has missed a deadline, and was told so."""
         return self.killed or self.kill_at != NEVER
@@ -124,9 +129,9 @@ class Children:
 
     def look(self) -> None:
         """Take note of who has become ready."""
-        ready = [child for child in self.living if child.ready]
-        self.established |= bool(ready)
-        if any(child.born >= self._failed_at for child in ready):
+        booted = [child for child in self.living if child.booted]
+        self.established |= bool(booted)
+        if any(child.born >= self._failed_at for child in booted):
             self._pause = 0
 
     def step(self, now: int) -> list[Action]:

@@ -195,7 +195,8 @@ class HTTPExchange:
     _trailers: tuple[tuple[bytes, bytes], ...] = ()
 
     def __init__(self, sink: Sink, request: Request) -> None:
-        self._sink = sink
+        self.sink = sink
+        self.request = request
         self._is_head = request.line.method == "HEAD"
         self.complete = not request.fields.has_body
 
@@ -252,7 +253,7 @@ class HTTPExchange:
         elif state is TRAILERS and kind == "http.response.trailers":
             self._end_with(message)
         elif state is START and kind == "http.response.early_hint":
-            self._sink.emit(_early_hint(message))
+            self.sink.emit(_early_hint(message))
         else:
             raise AppError(f"the application has sent {kind!r} {state}")
 
@@ -285,11 +286,11 @@ class HTTPExchange:
         if response.length is None:
             self.response = response = response.with_length(size)
         elif response.length != size:
-            raise AppError(f"the content has {size} bytes, but its Content-Length is {response.length}")
+            raise _wrong_length(size, response.length)
         self.sent = size
         self.started = self.over = True
         self.state = DONE
-        self._sink.respond(response, content)
+        self.sink.respond(response, content)
 
     def _part(self, content: bytes, more: bool) -> None:
         """One of several pieces of the content."""
@@ -305,13 +306,17 @@ class HTTPExchange:
 
     def _send(self, content: bytes) -> None:
         """A piece; the first one takes the head along."""
-        assert self.response is not None
-        self.sent += len(content)
+        response = self.response
+        assert response is not None
         if self.started:
-            self._sink.emit(Data(content))
-        else:
-            self.started = True
-            self._sink.emit(self.response, Data(content))
+            self.sent += len(content)
+            self.sink.emit(Data(content))
+            return
+        if response.length is not None and len(content) > response.length and self._has_content:
+            raise _wrong_length(len(content), response.length)  # while a 500 can still be sent
+        self.sent = len(content)
+        self.started = True
+        self.sink.emit(response, Data(content))
 
     def _send_unusual(self, response: Response, content: bytes) -> None:
         """The same where there may be no content, or something else is to be thought of."""
@@ -328,7 +333,7 @@ class HTTPExchange:
             self._finish(response, END)
 
     def _finish(self, *events: Any) -> None:
-        self._sink.emit(*events)
+        self.sink.emit(*events)
         self.state = DONE
         self.over = True
 
@@ -351,7 +356,7 @@ class HTTPExchange:
             self.started = True
             if self._has_content and response.length:
                 self.sent = response.length
-                self._sink.emit_file(response, FileSpan(fd, 0, response.length))
+                self.sink.emit_file(response, FileSpan(fd, 0, response.length))
                 self.state = DONE
                 self.over = True
             else:

@@ -144,11 +144,12 @@ class H1Connection:
     def next_event(self) -> Received | Pause:
         """The next event; NEED_DATA until there is one, PAUSED until `next_cycle`. Raises `RemoteError`."""
         if self.receiving is HEAD:
-            request = self._request
-            if request is None or self._head is None or not self._buffer.startswith(self._head, self._at):
-                return self._next_request()
+            head = self._head
             # The same bytes as last time mean the same request.
-            return self._begin(request, self._at + len(self._head))
+            if head is not None and (self._buffer == head if not self._at else self._buffer.startswith(head, self._at)):
+                assert self._request is not None
+                return self._begin(self._request, self._at + len(head))
+            return self._next_request()
         if self.receiving is BODY:
             event, self._at = self._reader.read(self._buffer, self._at)
             if type(event) is EndOfMessage:

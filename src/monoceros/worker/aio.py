@@ -11,6 +11,8 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine
+from functools import partial
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from monoceros.app import Application, BootError, protocol
@@ -60,6 +62,7 @@ class AsyncWorker(LoopWorker[Stream]):
         self._timer: asyncio.TimerHandle | None = None
         self._looking = False
         self._flushing = False
+        self._ending = False
 
     # The life of the worker.
 
@@ -79,11 +82,22 @@ class AsyncWorker(LoopWorker[Stream]):
         super().boot()
 
     def handle_signals(self) -> None:
-        """Signals are callbacks of the loop."""
-        self.loop.add_signal_handler(signal.SIGTERM, self.drain)
-        for number in (signal.SIGINT, signal.SIGQUIT):
-            self.loop.add_signal_handler(number, lambda: self.drain(quick=True))
-        self.loop.add_signal_handler(signal.SIGUSR1, self.reopen)
+        """Signals are callbacks of the loop.
+
+        Not by `add_signal_handler`: uvloop forgets those that come while it is not running, as between the boot and
+        the first turn, until another one comes.
+        """
+        hurry = partial(self.drain, quick=True)
+        for number, callback in (
+            (signal.SIGTERM, self.drain),
+            (signal.SIGINT, hurry),
+            (signal.SIGQUIT, hurry),
+            (signal.SIGUSR1, self.reopen),
+        ):
+            signal.signal(number, partial(self._on_signal, callback))
+
+    def _on_signal(self, callback: Callable[[], None], number: int, frame: FrameType | None) -> None:
+        self.loop.call_soon_threadsafe(callback)
 
     def run(self) -> None:
         """Serve until drained, then shut the application down."""
@@ -108,12 +122,15 @@ class AsyncWorker(LoopWorker[Stream]):
 
     def wake(self) -> None:
         """The worker drains: look around at once."""
-        self._come_again(0)
+        if not self._ending:
+            self._come_again(0)
 
     # The loop.
 
     def _turn(self) -> None:
         """Look around, and come again; stop the loop when the worker is drained."""
+        if self._ending:
+            return  # asked for by a signal at the last moment; a second stop would be one of what comes next
         now = clock()
         self.look_around(now)
         if self.draining:
@@ -121,6 +138,7 @@ class AsyncWorker(LoopWorker[Stream]):
                 if isinstance(connection.call, WebSocketCall):
                     connection.call.socket.restart()
         if self.draining and (self.finished or self.out_of_time(now)):
+            self._ending = True
             self.loop.stop()
             return
         self._come_again(self.pace)

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from monoceros.gateway.asgi import DONE, HTTPExchange, Message
 from monoceros.wire.events import PeerGone, Request
@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from monoceros.worker.stream import Stream
 
 log = logging.getLogger("gunicorn.error")
+
+# How many pieces an application may send in one go before the others have a turn: where the client takes all of them
+# at once, or there is nothing to take, as for HEAD, it would never wait.
+UNBROKEN: Final = 8
 
 
 class Call:
@@ -25,7 +29,6 @@ class Call:
     waiting: asyncio.Event | None = None
     over: bool
     is_gone: bool
-    stream: "Stream"
     request: Request
 
     def changed(self) -> None:
@@ -72,16 +75,14 @@ class Call:
 class HTTPCall(HTTPExchange, Call):
     """A request with the application: `receive` and `send`, which wait where the exchange does not."""
 
-    def __init__(self, stream: "Stream", request: Request) -> None:
-        super().__init__(stream, request)
-        self.stream = stream
-        self.request = request
+    sink: "Stream"
+    unbroken = 0
 
     async def receive(self) -> Message:
         """The next message for the application; waits for it."""
         while (message := self.message()) is None:
             if not self.complete:
-                self.stream.want_content()
+                self.sink.want_content()
             await self.change()
         return message
 
@@ -90,7 +91,7 @@ class HTTPCall(HTTPExchange, Call):
 
         Raises `AppError` for what may not be sent, and `PeerGone`, an OSError, where the client is gone.
         """
-        stream = self.stream
+        stream = self.sink
         try:
             self.take(message)
         except PeerGone:
@@ -101,10 +102,15 @@ class HTTPCall(HTTPExchange, Call):
             stream.complete(self)
         elif stream.unsent:
             await stream.drained(self)
+        elif self.started:
+            self.unbroken += 1
+            if self.unbroken == UNBROKEN:
+                self.unbroken = 0
+                await asyncio.sleep(0)
 
     def arrived(self, data: bytes) -> None:
         """Content, the beginning of the next request, or the client's end."""
-        stream = self.stream
+        stream = self.sink
         stream.wire.receive_data(data)
         if not self.complete:
             stream.take_content(self, len(data))
@@ -120,14 +126,14 @@ class HTTPCall(HTTPExchange, Call):
 
     def left(self) -> None:
         """The task has ended without a complete answer, so nothing may follow."""
-        self.stream.finish(self)
+        self.sink.finish(self)
 
     def returned(self) -> None:
         """The application has left without a complete answer: 500, or the connection is cut off."""
         missing = "completing" if self.started else "starting"
-        log.error("ASGI callable returned without %s response. (%s)", missing, self.stream)
-        self.stream.apologise()
+        log.error("ASGI callable returned without %s response. (%s)", missing, self.sink)
+        self.sink.apologise()
 
     def raised(self) -> None:
         """The application has failed: 500, or the connection is cut off."""
-        self.stream.apologise()
+        self.sink.apologise()

@@ -104,18 +104,19 @@ class Stream(Connection):
 
     def pump(self) -> None:
         """Begin the requests that have come, one after the other. Raises `RemoteError`, `PeerGone`."""
-        if self._pumping:
-            return  # an application that did not wait has answered from within: the loop below goes on
+        if self._pumping or self.call is not None:
+            return  # or an application that did not wait has answered from within: the loop below goes on
         self._pumping = True
         try:
-            while self.call is None and self.alive and not self.unsent and self.unfinished < MOST_TASKS:
+            while self.alive and not self.unsent and self.unfinished < MOST_TASKS:
                 event = self.wire.next_event()
                 if type(event) is not Request:
                     self._wait_for_request(event is NEED_DATA)
                     return
                 self._begin(event)
-            if self.call is None:
-                self.hold_back()
+                if self.call is not None:
+                    return
+            self.hold_back()
         finally:
             self._pumping = False
 

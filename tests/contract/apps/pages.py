@@ -228,3 +228,10 @@ def on_errors(environ, start_response):
     environ["wsgi.errors"].flush()
     ok(start_response)
     return [b"told"]
+
+
+def on_wait(environ, start_response):
+    """Waits until somebody opens the pipe at this path for writing, and answers what was written."""
+    with open(argument(environ, "path"), "rb") as pipe:
+        ok(start_response)
+        return [pipe.read()]
