@@ -50,7 +50,7 @@ def answer(server: Server, case: Case) -> bytes:
     return text
 
 
-CASES = [case for case in (*ANSWERED, *REFUSED, *FAILING)]
+CASES = (*ANSWERED, *REFUSED, *FAILING)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -198,7 +198,7 @@ def test_ipv6() -> None:
 
 FORWARDED = (
     "GET / HTTP/1.1\nX: 1\nHost: a\nX-Forwarded-For: 198.51.100.1\nX-Forwarded-Proto: https\n"
-    "X-Forwarded-Host: example.com\nX-Forwarded-Prefix: /pre"
+    "X-Forwarded-Host: example.com\nX-Forwarded-Port: 8443\nX-Forwarded-Prefix: /pre"
 )
 
 
@@ -207,6 +207,7 @@ def test_what_a_trusted_proxy_says() -> None:
         seen = scope(FORWARDED, **options)
         assert seen["client"] == ("198.51.100.1", 0)
         assert seen["scheme"] == "https"
+        assert seen["server"][1] == 8443
         assert seen["headers"][:2] == [(b"x", b"1"), (b"host", b"example.com")]
         assert seen["headers"][2] == (b"x-forwarded-for", b"198.51.100.1"), "applications may look themselves"
         assert seen["root_path"] == "/pre"

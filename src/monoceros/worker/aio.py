@@ -143,6 +143,15 @@ class AsyncWorker(LoopWorker[Stream]):
             return
         self._come_again(self.pace)
 
+    def look_around(self, now: int) -> None:
+        """As every loop; and find out which clients have broken off without being heard."""
+        # uvloop calls a reader once more when a socket has an error, and never again: if there was still something to
+        # read, the error was not read. Who has a deadline is found by that, a request that runs has none.
+        for connection in list(self.connections.values()):
+            if connection.running and connection.broken:
+                connection.lost()
+        super().look_around(now)
+
     def _come_again(self, seconds: float) -> None:
         if self._timer is not None:
             self._timer.cancel()

@@ -111,13 +111,14 @@ class Worker:
 
     def boot(self) -> None:
         """Get ready to serve. Raises `BootError`, and what the application raises."""
-        self.listeners = [listener.for_worker(self.settings.backlog) for listener in self.berth.listeners.values()]
         faulthandler.disable()
         # Not by way of the loop, which stands still in a worker that is aborted, and in one whose only thread
         # is in a long call.
         signal.signal(signal.SIGABRT, lambda *_: self.tell_what_runs())
         self.handle_signals()
         arm_dump()
+        # Last of all: who connects to a listener of our own is lost if a signal still ends the process.
+        self.listeners = [listener.for_worker(self.settings.backlog) for listener in self.berth.listeners.values()]
         self.access_wanted = self.access.enabled
 
     def handle_signals(self) -> None:

@@ -137,3 +137,16 @@ class HTTPCall(HTTPExchange, Call):
     def raised(self) -> None:
         """The application has failed: 500, or the connection is cut off."""
         self.sink.apologise()
+
+
+def due_to(error: BaseException | None, kind: type[BaseException]) -> bool:
+    """Was the error raised because of one of this kind? Frameworks make their own of ours, and groups of them."""
+    seen = 0
+    while error is not None and seen < 10:
+        if isinstance(error, kind):
+            return True
+        if isinstance(error, BaseExceptionGroup) and all(due_to(each, kind) for each in error.exceptions):
+            return True
+        error = error.__cause__ or error.__context__
+        seen += 1
+    return False

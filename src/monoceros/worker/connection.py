@@ -106,6 +106,14 @@ class Connection(Transport):
             return True
 
     @property
+    def broken(self) -> bool:
+        """Has the connection an error that nobody has met yet?"""
+        try:
+            return self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+        except OSError:  # an application may have closed the descriptor
+            return True
+
+    @property
     def owed(self) -> bool:
         """Has the client sent more than the request that runs?"""
         return bool(self.wire.leftover()) or not self.silent

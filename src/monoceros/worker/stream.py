@@ -19,7 +19,7 @@ from monoceros.scoreboard import NEVER, clock
 from monoceros.wire.events import CONTINUE, NEED_DATA, Data, EndOfMessage, PeerGone, RemoteError, Request
 from monoceros.wire.h1 import BODY
 from monoceros.wire.h1 import HEAD as NOTHING_SENT
-from monoceros.worker.call import Call, HTTPCall
+from monoceros.worker.call import Call, HTTPCall, due_to
 from monoceros.worker.connection import HEAD, IDLE, LINGERING, SENDING, UNSET, Connection
 from monoceros.worker.loop import HEAD_RECV
 from monoceros.worker.transport import RECV, UNSENT
@@ -406,16 +406,3 @@ class Stream(Connection):
         if self.armed & WRITING:
             self.armed &= ~WRITING
             self.worker.loop.remove_writer(self.fd)
-
-
-def due_to(error: BaseException | None, kind: type[BaseException]) -> bool:
-    """Was the error raised because of one of this kind? Frameworks make their own of ours, and groups of them."""
-    seen = 0
-    while error is not None and seen < 10:
-        if isinstance(error, kind):
-            return True
-        if isinstance(error, BaseExceptionGroup) and all(due_to(each, kind) for each in error.exceptions):
-            return True
-        error = error.__cause__ or error.__context__
-        seen += 1
-    return False
