@@ -132,7 +132,9 @@ logging.getLogger("uvicorn.access").addHandler(Collect())
 
 def test_the_record_of_uvicorn(serve: Serve) -> None:
     """Five arguments, which formatters and filters of users unpack."""
-    server = serve("app:app", "-k", "uvicorn.workers.UvicornWorker", "--access-logfile", "-", files=asgi(RECORDS)).ready()
+    server = serve(
+        "app:app", "-k", "uvicorn.workers.UvicornWorker", "--access-logfile", "-", files=asgi(RECORDS)
+    ).ready()
     with Client(server) as client:
         port = client.sock.getsockname()[1]
         assert client.ask("/?a=b").answer()[0] == 200

@@ -116,7 +116,9 @@ def test_twenty_of_them(serve: Serve) -> None:
         assert rss(worker) - before < 20 * MIB
 
 
-@pytest.mark.parametrize("head", ["Content-Length: 1000000000", "Transfer-Encoding: chunked"], ids=["length", "chunked"])
+@pytest.mark.parametrize(
+    "head", ["Content-Length: 1000000000", "Transfer-Encoding: chunked"], ids=["length", "chunked"]
+)
 def test_an_upload_to_an_application_that_does_not_read(serve: Serve, head: str) -> None:
     server, worker = one(serve)
     make_gate(server)

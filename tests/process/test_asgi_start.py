@@ -118,9 +118,7 @@ def test_wsgi_on_the_worker_for_asgi(serve: Serve, kind: str) -> None:
 )
 def test_the_names_of_the_worker(serve: Serve, kind: str, module: str) -> None:
     more = "\nasync def at_loop(scope, receive, send):\n    await answer(send, type(asyncio.get_running_loop()))\n"
-    mine = (
-        "from uvicorn_worker import UvicornWorker\nclass Worker(UvicornWorker):\n    CONFIG_KWARGS = {'loop': 'asyncio'}\n"
-    )
+    mine = "from uvicorn_worker import UvicornWorker\nclass Worker(UvicornWorker):\n    CONFIG_KWARGS = {'loop': 'asyncio'}\n"
     server = serve("-k", kind, "app:app", files={**asgi(more), "mine.py": mine}).ready()
     assert server.get("/loop").text.startswith(f"<class '{module}.")
 
@@ -177,7 +175,9 @@ await receive()
 
 def test_a_slow_startup_is_no_hang(serve: Serve) -> None:
     """The deadline for requests is not that for a boot."""
-    body = "await receive()\nawait asyncio.sleep(2.2)\nawait send({'type': 'lifespan.startup.complete'})\nawait receive()"
+    body = (
+        "await receive()\nawait asyncio.sleep(2.2)\nawait send({'type': 'lifespan.startup.complete'})\nawait receive()"
+    )
     server = serve("app:app", "--timeout", "1", files=lifespan(body)).ready()
     assert server.get("/").status == 200
     assert "WORKER TIMEOUT" not in server.stderr

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from signal import SIGINT, SIGQUIT, SIGTERM
 
@@ -66,6 +67,15 @@ def test_a_second_signal_puts_an_end_to_patience(serve: Serve, threads: str, sec
         server.expect("Handling signal: term")
         assert server.stop(second) == 0
     server.expect("Quick shutdown requested")
+
+
+def test_signals_to_the_very_end(serve: Serve) -> None:
+    """Who asks for a stop again and again gets the status of a stop, not a process that died of a signal."""
+    server = serve("app:app", files=FILES).ready()
+    with suppress(ProcessLookupError):
+        while server.running:
+            server.signal(SIGTERM)
+    assert server.wait() == 0
 
 
 def test_more_and_fewer_workers(serve: Serve) -> None:

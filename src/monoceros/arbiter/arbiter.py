@@ -99,6 +99,10 @@ class Arbiter:
             error_log.exception("Unhandled exception in main loop")
             self._stop(quick=False)
             return 255
+        finally:
+            # What there was to do is done, and who asks for it once more does not change how we exit.
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+                signal.signal(number, signal.SIG_IGN)
 
     def _start(self) -> None:
         log.capture_output(self.settings)

@@ -117,6 +117,8 @@ def _template(connection: Scope, fields: FieldBlock, decision: Decision) -> Scop
     template = connection | {"scheme": decision.scheme, "headers": headers}
     if decision.client is not None:
         template["client"] = decision.client
+    if decision.port is not None:
+        template["server"] = connection["server"][0], decision.port
     if decision.script_name:
         # A header's bytes, as one character each; here text is what UTF-8 makes of them, as in the path.
         template["root_path"] = decision.script_name.encode("latin-1").decode("utf-8", "replace").rstrip("/")

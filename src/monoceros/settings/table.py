@@ -239,7 +239,8 @@ class Settings:
         30.0,
         values.seconds,
         "--body-timeout",
-        "How many seconds may pass without a byte while the body of a request is read; 0 is no limit.",
+        "How many seconds may pass without a byte while the body of a request is read, or a response taken; 0 is no "
+        "limit.",
         section="Worker Processes",
         metavar="SECONDS",
         example="60",
@@ -249,7 +250,7 @@ class Settings:
         values.size,
         "--request-buffer",
         "How many bytes of a request (its head and a small body) are collected before a thread is given to it, so that "
-        "a slow client costs none.",
+        "a slow client costs none. For ASGI: how much of a body may wait for the application.",
         section="Worker Processes",
         metavar="BYTES",
         example="'256K'",

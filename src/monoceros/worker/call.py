@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("gunicorn.error")
 
 # How many pieces an application may send in one go before the others have a turn: where the client takes all of them
-# at once, or there is nothing to take, as for HEAD, it would never wait.
+# at once, there is still room for them, or there is nothing to take, as for HEAD, it would never wait.
 UNBROKEN: Final = 8
 
 
@@ -30,6 +30,7 @@ class Call:
     over: bool
     is_gone: bool
     request: Request
+    unbroken = 0
 
     def changed(self) -> None:
         """Let who waits for a message look again."""
@@ -46,6 +47,13 @@ class Call:
     def arrived(self, data: bytes) -> None:
         """Bytes have come from the client; b"" says that it will send no more. Raises `RemoteError`, `PeerGone`."""
         raise NotImplementedError
+
+    async def give_way(self) -> None:
+        """One more piece was sent: now and then let the others have a turn."""
+        self.unbroken += 1
+        if self.unbroken == UNBROKEN:
+            self.unbroken = 0
+            await asyncio.sleep(0)
 
     @property
     def settled(self) -> bool:
@@ -76,7 +84,6 @@ class HTTPCall(HTTPExchange, Call):
     """A request with the application: `receive` and `send`, which wait where the exchange does not."""
 
     sink: "Stream"
-    unbroken = 0
 
     async def receive(self) -> Message:
         """The next message for the application; waits for it."""
@@ -100,13 +107,11 @@ class HTTPCall(HTTPExchange, Call):
             raise
         if self.state is DONE:
             stream.complete(self)
-        elif stream.unsent:
+            return
+        if stream.unsent:
             await stream.drained(self)
-        elif self.started:
-            self.unbroken += 1
-            if self.unbroken == UNBROKEN:
-                self.unbroken = 0
-                await asyncio.sleep(0)
+        if self.started:
+            await self.give_way()
 
     def arrived(self, data: bytes) -> None:
         """Content, the beginning of the next request, or the client's end."""

@@ -18,6 +18,9 @@ RECV: Final = 65536
 # What a stream may have written that the client has not taken, before the application has to wait.
 UNSENT: Final = 262144
 
+# Pieces that wait are joined up to this size: each is an object of 200 bytes, and a `send` of its own.
+JOINED: Final = 4096
+
 # Bytes a second that a client has to move, on average, once the timeout is used up. Without this it could hold
 # a thread for hours with one byte every now and then. IIS asks for as much.
 LEAST_RATE: Final = 240
@@ -47,7 +50,7 @@ class Transport:
     def write(self, data: bytes) -> None:
         """Send `data`, or what the kernel takes of it at once; the rest is `unsent`. Raises `PeerGone`."""
         if self.unsent:
-            self.unsent.append(memoryview(data))
+            self._put_behind(data)
             self.flush()
             return
         try:
@@ -58,6 +61,13 @@ class Transport:
             raise PeerGone(f"cannot send: {error.strerror}") from error
         if sent < len(data):
             self.unsent.append(memoryview(data)[sent:])
+
+    def _put_behind(self, data: bytes) -> None:
+        last = self.unsent[-1]
+        if isinstance(last, memoryview) and len(last) + len(data) <= JOINED:
+            self.unsent[-1] = memoryview(b"".join((last, data)))
+        else:
+            self.unsent.append(memoryview(data))
 
     def write_file(self, span: FileSpan) -> None:
         """Send a part of an open file, whose descriptor is ours from now on: it is closed when that is done."""

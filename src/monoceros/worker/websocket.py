@@ -101,6 +101,7 @@ class WebSocketCall(WebSocketExchange, Call):
         self.socket.told(message)
         if stream.unsent:
             await stream.drained(self)
+        await self.give_way()
 
     def arrived(self, data: bytes) -> None:
         """Frames, or the client's end."""
