@@ -110,20 +110,53 @@ def test_an_unknown_flag(tmp_path: Path) -> None:
 
 
 def test_flags_of_existing_deployments(tmp_path: Path) -> None:
-    result = run(tmp_path, "--check-config", "myapp:app", GUNICORN_CMD_ARGS="-p a.pid --worker-tmp-dir /dev/shm")
+    flags = "-p a.pid --worker-tmp-dir /dev/shm -D -R -u root -g 0 -m 022 --initgroups --reload --no-control-socket"
+    result = run(tmp_path, "--check-config", "myapp:app", GUNICORN_CMD_ARGS=f"{flags} --log-syslog")
     assert result.returncode == 0
-    assert result.stderr == "Warning: GUNICORN_CMD_ARGS -p/--pid has no effect: this version does not have this flag\n"
-    result = run(tmp_path, "-D", "myapp:app")
-    assert result.returncode == 2
-    assert result.stderr.endswith("\nmonoceros: error: -D/--daemon: this version does not have this flag\n")
+    no_effect = "has no effect: this version does not have this flag"
+    assert result.stderr == f"Warning: GUNICORN_CMD_ARGS --log-syslog {no_effect}\n"
 
 
-@pytest.mark.parametrize("flags", [["--ssl-keyfile", "a.pem"], ["--ssl-certfile=a.pem"], ["--ssl-ca-certs", "a.pem"]])
+@pytest.mark.parametrize(
+    "flags",
+    [["--ssl-keyfile", "a.pem"], ["--ssl-certfile=a.pem"], ["--ssl-ca-certs", "a.pem"], ["--certfile", "a.pem"]],
+)
 def test_encryption_is_not_ignored(tmp_path: Path, flags: list[str]) -> None:
     result = run(tmp_path, "myapp:app", "--host", "0.0.0.0", *flags)
     assert result.returncode == 2
     flag = flags[0].partition("=")[0]
-    assert result.stderr.endswith(f"\nmonoceros: error: {flag}: this version does not have this flag\n")
+    why = "this version does not do TLS, and will not start as if it did"
+    assert result.stderr.endswith(f"\nmonoceros: error: {flag}: {why}\n")
+
+
+def test_a_config_file_in_toml(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\n\n[tool.monoceros]\nworkers = 3\n')
+    result = run(tmp_path, "--print-config", "myapp:app")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "workers = 3  # pyproject.toml:5" in result.stdout.splitlines()
+    (tmp_path / "monoceros.toml").write_text("wrokers = 3\n")
+    result = run(tmp_path, "--check-config", "myapp:app")
+    message = "Error: wrokers (monoceros.toml:1) is not a setting, did you mean workers?\n"
+    assert (result.returncode, result.stderr) == (1, message)
+
+
+def test_a_hook_that_cannot_be_called(tmp_path: Path) -> None:
+    (tmp_path / "gunicorn.conf.py").write_text("def post_fork(server): ...\n")
+    result = run(tmp_path, "--check-config", "myapp:app")
+    assert (result.returncode, result.stderr) == (
+        1,
+        "Error: post_fork = __config__.post_fork (gunicorn.conf.py:1): must be a function that takes 2 arguments, "
+        "(server, worker); this one takes (server)\n",
+    )
+
+
+def test_a_hook_of_a_module_beside_the_config_file(tmp_path: Path) -> None:
+    (tmp_path / "hooks.py").write_text("def post_fork(server, worker): ...\n")
+    (tmp_path / "gunicorn.conf.py").write_text("post_fork = 'hooks.post_fork'\ndef on_exit(server): ...\n")
+    result = run(tmp_path, "--print-config", "myapp:app")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "post_fork = 'hooks.post_fork'  # gunicorn.conf.py:1" in result.stdout.splitlines()
+    assert "# on_exit = '__config__.on_exit'  # gunicorn.conf.py:2" in result.stdout.splitlines()
 
 
 def test_a_command_line_of_uvicorn(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_every_key_of_a_request() -> None:
     )
     assert seen == {
         "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": "1.1",
         "method": "POST",
         "scheme": "http",

@@ -42,10 +42,9 @@ async def at_endless(scope, receive, send):
 
 
 @pytest.mark.smoke
-@LOOPS
-def test_a_blocked_loop_is_replaced(serve: Serve, loop: str) -> None:
+def test_a_blocked_loop_is_replaced(serve: Serve) -> None:
     """The log says where it stood, and what else was going on; the other worker serves meanwhile."""
-    args = ("-w", "2", "app:app", "--timeout", "1", "--graceful-timeout", "1", "--asgi-loop", loop)
+    args = ("-w", "2", "app:app", "--timeout", "1", "--graceful-timeout", "1")
     server = serve(*args, files=BLOCKED).ready()
     server.expect("Application startup complete", times=2)
     with Client(server) as client:

@@ -85,109 +85,128 @@ WAYS = pytest.mark.parametrize("leave", [FIN, RST])
 Leave = Callable[[socket.socket], None]
 
 
+class Scene:
+    """A server that all tests of this module share, and what it has printed since one of them began."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.since = len(server.stderr)
+
+    def expect(self, pattern: str, times: int = 1) -> None:
+        self.server.expect(pattern, times=times, since=self.since)
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Server]:
+    args = ("--asgi-disconnect-grace-period", GRACE, "--log-level", "debug")
+    with Server("app:app", *args, files=FILES) as server:
+        yield server.ready()
+
+
 @pytest.fixture
-def server(serve: Serve) -> Iterator[Server]:
-    server = serve("app:app", "--asgi-disconnect-grace-period", GRACE, "--log-level", "debug", files=FILES).ready()
-    yield server
-    wait_for(lambda: server.get("/tasks").text == "2", what="all tasks to have ended")  # the lifespan, and this one
-    assert "ERROR" not in server.stderr
-    assert "Traceback" not in server.stderr
+def scene(shared: Server) -> Iterator[Scene]:
+    scene = Scene(shared)
+    yield scene
+    wait_for(lambda: shared.get("/tasks").text == "2", what="all tasks to have ended")  # the lifespan, and this one
+    said = shared.stderr[scene.since :]
+    assert "ERROR" not in said
+    assert "Traceback" not in said
 
 
 @pytest.mark.smoke
 @WAYS
-def test_who_awaits_for_ever_is_cancelled(server: Server, leave: Leave) -> None:
-    client = Client(server).ask("/forever")
-    server.expect("waiting")
+def test_who_awaits_for_ever_is_cancelled(scene: Scene, leave: Leave) -> None:
+    client = Client(scene.server).ask("/forever")
+    scene.expect("waiting")
     begun = time.monotonic()
     leave(client.sock)
-    server.expect("cancelled")
+    scene.expect("cancelled")
     assert 0.15 < time.monotonic() - begun < 0.6
 
 
 @WAYS
-def test_who_listens_hears_it_at_once(server: Server, leave: Leave) -> None:
-    client = Client(server).ask("/listen")
-    server.expect("waiting")
+def test_who_listens_hears_it_at_once(scene: Scene, leave: Leave) -> None:
+    client = Client(scene.server).ask("/listen")
+    scene.expect("waiting")
     begun = time.monotonic()
     leave(client.sock)
-    server.expect("got http.disconnect\nand again http.disconnect")
+    scene.expect("got http.disconnect\nand again http.disconnect")
     assert time.monotonic() - begun < 0.15
 
 
 @WAYS
-def test_who_sends_gets_an_error(server: Server, leave: Leave) -> None:
-    client = Client(server).ask("/stream")
-    server.expect("waiting", times=3)
+def test_who_sends_gets_an_error(scene: Scene, leave: Leave) -> None:
+    client = Client(scene.server).ask("/stream")
+    scene.expect("waiting", times=3)
     leave(client.sock)
-    server.expect("send raised True")
-    server.expect("and again")
+    scene.expect("send raised True")
+    scene.expect("and again")
 
 
 @WAYS
-def test_who_waits_for_a_slow_reader(server: Server, leave: Leave) -> None:
+def test_who_waits_for_a_slow_reader(scene: Scene, leave: Leave) -> None:
     """The application hangs in `send` when its client leaves."""
-    client = Client(server).ask("/download")
-    server.expect("waiting")
-    (worker,) = server.workers()
+    client = Client(scene.server).ask("/download")
+    scene.expect("waiting")
+    (worker,) = scene.server.workers()
     _until_idle(worker)
     leave(client.sock)
-    server.expect("send raised")
+    scene.expect("send raised")
 
 
 @pytest.mark.parametrize("length", ["Content-Length: 100000", "Transfer-Encoding: chunked"], ids=["length", "chunked"])
 @WAYS
-def test_who_leaves_in_an_upload(server: Server, leave: Leave, length: str) -> None:
-    client = Client(server)
+def test_who_leaves_in_an_upload(scene: Scene, leave: Leave, length: str) -> None:
+    client = Client(scene.server)
     client.sock.sendall(f"POST /upload HTTP/1.1\r\nHost: a\r\n{length}\r\n\r\n".encode() + b"a\r\n0123456789\r\n")
-    server.expect("waiting")
+    scene.expect("waiting")
     leave(client.sock)
-    server.expect("got http.disconnect")
-    server.expect("send raised")
+    scene.expect("got http.disconnect")
+    scene.expect("send raised")
 
 
-def test_a_client_that_stops_sending_gets_its_answer(server: Server) -> None:
+def test_a_client_that_stops_sending_gets_its_answer(scene: Scene) -> None:
     """Half-closed is not gone: what comes within the grace period still finds its way."""
-    with Client(server) as client:
+    with Client(scene.server) as client:
         client.ask("/late")
-        server.expect("waiting")
+        scene.expect("waiting")
         client.sock.shutdown(socket.SHUT_WR)
         assert client.answer() == (200, "late")
         assert client.ended()
 
 
-def test_a_whole_request_and_the_end_in_one_packet(server: Server) -> None:
+def test_a_whole_request_and_the_end_in_one_packet(scene: Scene) -> None:
     for path in ("/", "/length", "/late"):
-        with Client(server) as client:
+        with Client(scene.server) as client:
             client.ask(path)
             client.sock.shutdown(socket.SHUT_WR)
             assert client.answer()[0] == 200
             assert client.ended()
 
 
-def test_pipelined_requests_and_the_end(server: Server) -> None:
-    with Client(server) as client:
+def test_pipelined_requests_and_the_end(scene: Scene) -> None:
+    with Client(scene.server) as client:
         client.ask("/?1").ask("/length").ask("/?3")
         client.sock.shutdown(socket.SHUT_WR)
         assert [client.answer()[0] for _ in range(3)] == [200] * 3
         assert client.ended()
 
 
-def test_half_closed_for_too_long(server: Server) -> None:
-    with Client(server) as client:
+def test_half_closed_for_too_long(scene: Scene) -> None:
+    with Client(scene.server) as client:
         client.ask("/forever")
-        server.expect("waiting")
+        scene.expect("waiting")
         client.sock.shutdown(socket.SHUT_WR)
-        server.expect("cancelled")
+        scene.expect("cancelled")
         assert client.ended()
 
 
 @WAYS
-def test_what_goes_on_behind_an_answer_is_not_cancelled(server: Server, leave: Leave) -> None:
-    client = Client(server)
+def test_what_goes_on_behind_an_answer_is_not_cancelled(scene: Scene, leave: Leave) -> None:
+    client = Client(scene.server)
     assert client.ask("/behind").answer()[0] == 200
     leave(client.sock)
-    server.expect("done behind the answer")
+    scene.expect("done behind the answer")
 
 
 def test_a_grace_period_of_nothing(serve: Serve) -> None:

@@ -87,8 +87,7 @@ framework = Framework()
     assert int(server.get("/").text) in server.workers()
 
 
-@pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["", "preload"])
-@pytest.mark.parametrize("kind", ["sync", "gthread"])
+@pytest.mark.parametrize(("kind", "preload"), [("sync", []), ("gthread", []), ("gthread", ["--preload"])])
 def test_a_worker_that_cannot_serve_it(serve: Serve, kind: str, preload: list[str]) -> None:
     server = serve("-k", kind, "app:app", *preload, files=asgi())
     assert server.wait() == 3
@@ -110,7 +109,6 @@ def test_wsgi_on_the_worker_for_asgi(serve: Serve, kind: str) -> None:
     ("kind", "module"),
     [
         ("asgi", "uvloop"),
-        ("uvicorn.workers.UvicornWorker", "uvloop"),
         ("uvicorn_worker.UvicornWorker", "uvloop"),
         ("uvicorn.workers.UvicornH11Worker", "asyncio"),
         ("mine.Worker", "asyncio"),
@@ -118,7 +116,9 @@ def test_wsgi_on_the_worker_for_asgi(serve: Serve, kind: str) -> None:
 )
 def test_the_names_of_the_worker(serve: Serve, kind: str, module: str) -> None:
     more = "\nasync def at_loop(scope, receive, send):\n    await answer(send, type(asyncio.get_running_loop()))\n"
-    mine = "from uvicorn_worker import UvicornWorker\nclass Worker(UvicornWorker):\n    CONFIG_KWARGS = {'loop': 'asyncio'}\n"
+    mine = (
+        "import uvicorn_worker\nclass Worker(uvicorn_worker.UvicornWorker):\n    CONFIG_KWARGS = {'loop': 'asyncio'}\n"
+    )
     server = serve("-k", kind, "app:app", files={**asgi(more), "mine.py": mine}).ready()
     assert server.get("/loop").text.startswith(f"<class '{module}.")
 

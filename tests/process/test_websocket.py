@@ -11,7 +11,7 @@ import socket
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -373,27 +373,27 @@ def test_a_bomb(serve: Serve) -> None:
     server.expect("closed 1009")
 
 
-@pytest.mark.parametrize(
-    ("sent", "code"),
-    [
-        (frame(TEXT, b"\xc3\x28"), 1007),
-        (frame(TEXT, b"\xe2\x82", fin=False) + frame(0, b"("), 1007),
-        (frame(3, b"x"), 1002),
-        (frame(0, b"x"), 1002),
-        (frame(PING, b"x", fin=False), 1002),
-        (frame(TEXT, b"x", rsv1=True), 1002),
-        (b"\x81\x01x", 1002),  # without a mask
-        (frame(CLOSE, b"\x03\xed"), 1002),  # 1005
-    ],
-    ids=["utf8", "fragmented", "opcode", "continuation", "ping", "rsv1", "mask", "close"],
-)
-def test_what_is_against_the_rules(serve: Serve, sent: bytes, code: int) -> None:
+BROKEN = {
+    "invalid UTF-8": (frame(TEXT, b"\xc3\x28"), 1007),
+    "in the second fragment": (frame(TEXT, b"\xe2\x82", fin=False) + frame(0, b"("), 1007),
+    "opcode": (frame(3, b"x"), 1002),
+    "continuation of nothing": (frame(0, b"x"), 1002),
+    "ping in fragments": (frame(PING, b"x", fin=False), 1002),
+    "compressed, unasked": (frame(TEXT, b"x", rsv1=True), 1002),
+    "without a mask": (b"\x81\x01x", 1002),
+    "close with 1005": (frame(CLOSE, b"\x03\xed"), 1002),
+}
+
+
+def test_what_is_against_the_rules(serve: Serve) -> None:
     server = serve("app:app", files=FILES).ready()
-    with Rude(server) as client:
-        client.open("/echo").sock.sendall(sent)
-        assert client.close_code() == code
-        assert client.ended()
-    server.expect(f"closed {code}")
+    for what, (sent, code) in BROKEN.items():
+        before = len(server.stderr)
+        with Rude(server) as client:
+            client.open("/echo").sock.sendall(sent)
+            assert client.close_code() == code, what
+            assert client.ended(), what
+        server.expect(f"closed {code}", since=before)
     assert "ERROR" not in server.stderr
 
 
@@ -432,9 +432,10 @@ def test_a_fast_sender(serve: Serve) -> None:
         piece = frame(BINARY, b"x" * 10_000) + frame(BINARY, b"") + frame(PING, b"x" * 125)
         client.sock.settimeout(0.5)
         sent = 0
-        with pytest.raises(TimeoutError):
+        with suppress(TimeoutError):
             while sent < 64 * MIB:
                 sent += client.sock.send(piece[sent % len(piece) :])
+        assert sent < 64 * MIB
         assert rss(worker) - before < 8 * MIB
         client.sock.settimeout(5)
         open_gate(server)

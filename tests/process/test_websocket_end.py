@@ -12,7 +12,7 @@ from signal import SIGHUP, SIGTERM
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from process.apps import asgi, reset
+from process.apps import asgi, make_gate, open_gate, reset, rss
 from process.test_websocket import CLOSE, LOOPS, PING, PONG, TEXT, Rude, frame, talk
 from server import Server, wait_for
 
@@ -80,6 +80,15 @@ async def at_order(scope, receive, send):
 async def at_http(scope, receive, send):
     await accept(receive, send)
     await send({"type": "http.response.start", "status": 200})
+
+async def at_thoughtful(scope, receive, send):
+    await receive()
+    waiting = asyncio.ensure_future(gate())
+    await asyncio.sleep(0)
+    say("at the gate")
+    await waiting
+    await send({"type": "websocket.close"})
+    say("and closed", (await receive())["type"])
 
 async def at_forever(scope, receive, send):
     await accept(receive, send)
@@ -178,6 +187,40 @@ def test_the_client_is_gone(serve: Serve, leave: Callable[[socket.socket], None]
         assert 0.15 < time.monotonic() - begun < 1
     wait_for(lambda: server.get("/tasks").text == "2", what="the tasks to end")
     assert "ERROR" not in server.stderr
+
+
+def test_the_client_is_gone_before_the_answer(serve: Serve) -> None:
+    """To close then is no fault, and does not make a second line in the log."""
+    line = "%(m)s %(U)s %(s)s"
+    server = serve("app:app", "--access-logfile", "-", "--access-logformat", line, files=FILES).ready()
+    make_gate(server)
+    with Rude(server) as client:
+        client.ask("/thoughtful")
+        server.expect("at the gate")
+        client.sock.close()
+    server.expect("^GET /thoughtful 499$", stream="stdout")
+    open_gate(server)
+    server.expect("and closed websocket.disconnect")
+    assert server.get("/").status == 200
+    server.expect("^GET / 200$", stream="stdout")
+    assert len(server.stdout.splitlines()) == 2
+    assert "ERROR" not in server.stderr
+
+
+def test_unfinished_messages_leave_with_their_clients(serve: Serve) -> None:
+    """Each has most of a message that will never be whole, and there is room for a few of them only."""
+    server = serve("app:app", files=FILES).ready()
+    worker = int(server.get("/").text)
+    piece = b"x" * (8 << 20)
+    sizes = []
+    for n in range(40):
+        with Rude(server) as client:
+            client.open("/echo").send(TEXT, piece, fin=False)
+            client.send(PING)
+            assert client.receive() == (PONG, b"")  # so it has arrived
+            if n % 4 == 3:
+                sizes.append(rss(worker))
+    assert max(sizes[2:]) - sizes[1] < 60_000_000, sizes
 
 
 def test_what_was_sent_before_the_end_arrives(serve: Serve) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import operator
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from types import MappingProxyType
 
 import pytest
 
-from monoceros.settings import Settings, SettingsError, absent
+from monoceros.settings import Settings, SettingsError, hooks
 from monoceros.settings.cpus import available_cpus
 from monoceros.settings.load import changes, load
 from monoceros.settings.render import print_config
@@ -141,7 +142,13 @@ use_loglevel = os.getenv("LOG_LEVEL", "info")
 use_bind = bind_env or f"{host}:{port}"
 cores = multiprocessing.cpu_count()
 default_web_concurrency = float(workers_per_core_str) * cores
-web_concurrency = max(int(default_web_concurrency), 2)
+if web_concurrency_str:
+    web_concurrency = int(web_concurrency_str)
+    assert web_concurrency > 0
+else:
+    web_concurrency = max(int(default_web_concurrency), 2)
+    if max_workers_str:
+        web_concurrency = min(web_concurrency, int(max_workers_str))
 accesslog_var = os.getenv("ACCESS_LOG", "-")
 use_accesslog = accesslog_var or None
 errorlog_var = os.getenv("ERROR_LOG", "-")
@@ -165,33 +172,53 @@ print(json.dumps(log_data))
 """
 
 
-def test_a_config_file_as_images_ship_it(loads: Load) -> None:
-    settings = loads(conf=IMAGE)
-    assert settings.bind[0].name == "0.0.0.0:80"
-    assert settings.workers >= 2
-    assert (settings.timeout, settings.keepalive, settings.accesslog) == (120.0, 5.0, "-")
+IMAGES: dict[str, tuple[dict[str, str], dict[str, object]]] = {
+    "nothing": ({}, {"bind": "0.0.0.0:80", "timeout": 120.0, "keepalive": 5.0, "accesslog": "-", "loglevel": "info"}),
+    "host and port": ({"HOST": "127.0.0.1", "PORT": "81"}, {"bind": "127.0.0.1:81"}),
+    "bind": ({"BIND": "unix:/a.sock", "PORT": "81"}, {"bind": "unix:/a.sock"}),
+    "numbers": ({"TIMEOUT": "20", "KEEP_ALIVE": "7", "GRACEFUL_TIMEOUT": "9"}, {"timeout": 20.0, "keepalive": 7.0}),
+    "logs": ({"LOG_LEVEL": "debug", "ACCESS_LOG": "", "ERROR_LOG": "e.log"}, {"accesslog": None, "errorlog": "e.log"}),
+    "workers": ({"WEB_CONCURRENCY": "7"}, {"workers": 7}),
+    "at most": ({"WORKERS_PER_CORE": "100", "MAX_WORKERS": "3"}, {"workers": 3}),
+    "arguments": ({"GUNICORN_CMD_ARGS": "--workers=2", "WEB_CONCURRENCY": "7"}, {"workers": 2}),
+}
+
+
+@pytest.mark.parametrize("case", IMAGES)
+def test_a_config_file_as_images_ship_it(
+    loads: Load, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], case: str
+) -> None:
+    environ, expected = IMAGES[case]
+    for name in ("HOST", "PORT", "BIND", "WEB_CONCURRENCY", "MAX_WORKERS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, text in environ.items():
+        monkeypatch.setenv(name, text)  # the file reads the real environment
+    settings = loads("myproject.wsgi:app", conf=IMAGE, **environ)
+    found = {name: getattr(settings, name) for name in expected}
+    if "bind" in found:
+        found["bind"] = str(settings.bind[0])
+    assert found == expected
+    assert (settings.worker_tmp_dir, settings.notes) == ("/dev/shm", ())
+    assert '"workers": ' in capsys.readouterr().out
+
+
+def test_arguments_of_an_image_and_of_its_command(loads: Load) -> None:
+    settings = loads("--bind=0.0.0.0:8000", "myproject.wsgi:app", GUNICORN_CMD_ARGS="--workers=2 --bind=127.0.0.1:1")
+    assert (settings.workers, str(settings.bind[0]), settings.wsgi_app) == (2, "0.0.0.0:8000", "myproject.wsgi:app")
+
+
+def test_a_config_file_for_a_server_in_the_background(tmp_path: Path) -> None:
+    lines = ["bind = '0.0.0.0:4958'", "workers = 1", "accesslog = 'gunicorn/access.log'"]
+    lines += ["errorlog = 'gunicorn/error.log'", "capture_output = True", "loglevel = 'all'"]
+    (tmp_path / "gunicorn").mkdir()
+    (tmp_path / "gunicorn" / "gunicorn_cfg.py").write_text("\n".join(lines))
+    argv = ["--reload", "wsgi:app", "-c", "gunicorn/gunicorn_cfg.py", "--daemon"]
+    settings = load(argv, {}, str(tmp_path))
+    assert (settings.reload, settings.daemon, settings.wsgi_app) == (True, True, "wsgi:app")
+    assert (str(settings.bind[0]), settings.workers, settings.capture_output) == ("0.0.0.0:4958", 1, True)
+    assert (settings.accesslog, settings.errorlog) == ("gunicorn/access.log", "gunicorn/error.log")
+    assert settings.loglevel == "all"  # which the log calls unknown, and takes for info
     assert settings.notes == ()
-
-
-# What the settings of Gunicorn are called that are not served here.
-ELSEWHERE = """
-reload reload_engine reload_extra_files spew daemon pidfile worker_tmp_dir user group umask initgroups
-tmp_upload_dir disable_redirect_access_to_syslog logger_class logconfig_dict logconfig_json syslog_addr syslog
-syslog_prefix syslog_facility enable_stdio_inheritance statsd_host dogstatsd_tags statsd_prefix
-enable_backlog_metric default_proc_name paste proxy_protocol proxy_allow_ips protocol uwsgi_allow_ips keyfile
-certfile ssl_version cert_reqs ca_certs suppress_ragged_eofs do_handshake_on_connect ciphers http_protocols
-http2_cleartext http2_max_concurrent_streams http2_initial_window_size http2_max_frame_size
-http2_max_header_list_size raw_paste_global_conf permit_obsolete_folding strip_header_spaces
-permit_unconventional_http_method permit_unconventional_http_version casefold_http_method http_parser dirty_apps
-dirty_workers dirty_timeout dirty_threads dirty_graceful_timeout control_socket control_socket_mode
-control_socket_disable
-"""
-
-
-def test_settings_of_gunicorn_that_are_not_served_do_no_harm(loads: Load) -> None:
-    harmless = set(ELSEWHERE.split()) - absent.REFUSED - absent.IGNORED
-    assert "worker_tmp_dir" in harmless
-    assert loads(conf="\n".join(f"{name} = 1" for name in harmless)).notes == ()
 
 
 def test_which_config_file(loads: Load, tmp_path: Path) -> None:
@@ -297,7 +324,9 @@ def test_a_wrong_value_is_wrong_even_if_it_is_overridden(loads: Load) -> None:
         loads("-w", "2", WEB_CONCURRENCY="x")
 
 
-ABSENT = "this version does not have"
+NO_TLS = "this version does not do TLS, and will not start as if it did"
+NO_PROXY = "this version does not read the PROXY protocol, and will not start as if it did"
+STRICT = "requests that break the rules of HTTP are always refused here"
 
 
 @pytest.mark.parametrize(
@@ -309,14 +338,14 @@ ABSENT = "this version does not have"
         (["--zzz"], {}, "--zzz: no such flag"),
         (["--bnid", ":8000", "m:a"], {}, "--bnid: no such flag (did you mean --bind?)"),
         (["m:a", "--bnid", ":8000", "-w", "2"], {}, "--bnid: no such flag (did you mean --bind?)"),
-        (["--relod", "m:a"], {}, "--relod: no such flag"),  # which is not --preload
+        (["--relod", "m:a"], {}, "--relod: no such flag (did you mean --reload?)"),
+        (["--zpreload", "m:a"], {}, "--zpreload: no such flag (did you mean --preload?)"),
         (["m:a", "-x"], {}, "-x: no such flag"),
         (["m:a", "--", "-x"], {}, "-x: no such flag"),
-        (["-D", "m:a"], {}, f"-D/--daemon: {ABSENT} this flag"),
-        (["m:a", "-u", "www", "-g=www"], {}, f"-u/--user, -g/--group: {ABSENT} these flags"),
-        (["--certfile", "a.pem", "--keyfile=b", "m:a"], {}, f"--certfile, --keyfile: {ABSENT} these flags"),
-        (["--proxy-protocol", "--", "m:a"], {}, f"--proxy-protocol: {ABSENT} this flag"),
-        ([], {"GUNICORN_CMD_ARGS": "--umask 7"}, f"GUNICORN_CMD_ARGS: -m/--umask: {ABSENT} this flag"),
+        (["--certfile", "a.pem", "--keyfile=b", "m:a"], {}, f"--certfile, --keyfile: {NO_TLS}"),
+        (["--proxy-protocol", "--", "m:a"], {}, f"--proxy-protocol: {NO_PROXY}"),
+        (["--proxy-protocol=v2", "--cert-reqs=2"], {}, f"--proxy-protocol: {NO_PROXY}; --cert-reqs: {NO_TLS}"),
+        ([], {"GUNICORN_CMD_ARGS": "--strip-header-spaces"}, f"GUNICORN_CMD_ARGS: --strip-header-spaces: {STRICT}"),
         (["-w"], {}, "argument -w/--workers: expected one argument"),
         ([], {"GUNICORN_CMD_ARGS": "--zzz"}, "GUNICORN_CMD_ARGS: --zzz: no such flag"),
         ([], {"GUNICORN_CMD_ARGS": "-w"}, "GUNICORN_CMD_ARGS: argument -w/--workers: expected one argument"),
@@ -375,7 +404,7 @@ def test_what_is_the_users_own(loads: Load, conf: str) -> None:
 
 
 def test_a_module_is_no_value(loads: Load) -> None:
-    settings = loads(conf="import os as timeout\nimport os as worker_tmp_dir")
+    settings = loads(conf="import os as timeout\nimport os as certfile\nimport os as paste")
     assert settings.timeout == 30.0
     assert settings.notes == ("timeout (gunicorn.conf.py:1) is a module there, not taken as the setting",)
 
@@ -417,12 +446,17 @@ def test_every_setting_can_be_a_variable(row: Row, loads: Load, tmp_path: Path) 
         (tmp_path / example).touch()
     if row.name == "env_file":
         (tmp_path / example).touch()
+    if row.name == "paste":
+        example = str(tmp_path / "production.ini")
+        Path(example).touch()
     texts = [": ".join(part) if isinstance(part, tuple) else part for part in example] if "[" in row.example else []
     settings = loads(**{"MONOCEROS_ACCESSLOG": "a.log", row.variable: ",".join(texts) or str(example)})
     assert getattr(settings, row.name) == row.parse(example)
     assert settings.origins[row.name] == f"environment variable {row.variable}"
     # Some of Uvicorn's say where to listen in other words, or whether there is an access log.
-    assert settings.origins.keys() - {row.name} <= {"accesslog", "bind"}
+    # A PasteDeploy file says which application there is.
+    theirs = {"wsgi_app", "default_proc_name"} if row.name == "paste" else set()
+    assert settings.origins.keys() - {row.name} <= {"accesslog", "bind", *theirs}
 
 
 def test_loading_imports_no_more_than_it_needs() -> None:
@@ -434,56 +468,35 @@ def test_loading_imports_no_more_than_it_needs() -> None:
     assert run.stdout.strip() == ""
 
 
-@pytest.mark.parametrize("line", ["certfile = 'server.pem'", "user = 'www-data'", "umask = 0o27", "daemon = True"])
-def test_a_protection_that_is_not_there_is_refused(tmp_path: Path, line: str) -> None:
-    (tmp_path / "gunicorn.conf.py").write_text(f"workers = 2\n{line}\n")
-    with pytest.raises(SettingsError) as caught:
-        load([], {}, str(tmp_path))
-    place = f"{line.partition(' ')[0]} (gunicorn.conf.py:2)"
-    assert str(caught.value) == f"{place}: {CANNOT}; remove the line"
-
-
-CANNOT = "this version cannot do this, and will not start as if it had"
-
-
 def test_all_that_is_wrong_is_said_at_once(loads: Load) -> None:
     with pytest.raises(SettingsError) as caught:
-        loads("-t", "soon", conf="certfile = 'a'\nkeyfile = 'b'\nworkers = 'four'\nreload = True")
+        loads("-t", "soon", conf="certfile = 'a'\nkeyfile = 'b'\nworkers = 'four'\nprotocol = 'uwsgi'")
     assert str(caught.value) == (
-        f"certfile (gunicorn.conf.py:1), keyfile (gunicorn.conf.py:2): {CANNOT}; remove the lines; "
+        f"certfile (gunicorn.conf.py:1), keyfile (gunicorn.conf.py:2): {NO_TLS}; remove the lines; "
+        "protocol (gunicorn.conf.py:4): this version does not speak the protocol of uWSGI; remove the line; "
         f"workers = 'four' (gunicorn.conf.py:3): {WORKERS}; "
         "timeout = 'soon' (--timeout): must be a number of seconds, 0 or more"
     )
 
 
 def test_flags_of_gunicorn_that_are_missing(loads: Load) -> None:
-    argv = ["--reload", "-p", "a.pid", "--worker-tmp-dir", "/dev/shm", "--no-control-socket", "--proxy-protocol=off"]
-    settings = loads(*argv, "-m", "0", "m:a", GUNICORN_CMD_ARGS="--log-syslog --statsd-prefix=x")
+    argv = ["--no-control-socket", "--proxy-protocol=off", "--control-socket", "/run/a.ctl", "--http-parser=fast"]
+    settings = loads(*argv, "--suppress-ragged-eofs", "m:a", GUNICORN_CMD_ARGS="--log-syslog --statsd-prefix=x")
     no_effect = "has no effect: this version does not have this flag"
     assert settings.wsgi_app == "m:a"
     assert sorted(settings.notes) == [
-        f"--reload {no_effect}",
-        f"-p/--pid {no_effect}",
+        f"--control-socket {no_effect}",
+        "--http-parser has no effect: there is one HTTP parser",
         f"GUNICORN_CMD_ARGS --log-syslog {no_effect}",
+        f"GUNICORN_CMD_ARGS --statsd-prefix {no_effect}",
     ]
 
 
-def test_every_setting_of_gunicorn_is_known() -> None:
-    theirs = [absent.UVICORN_REFUSED, absent.UVICORN_IGNORED.keys()]
-    kinds = [absent.REFUSED, absent.IGNORED, absent.NEEDLESS, set(ROWS), *theirs]
-    known = [name for kind in kinds for name in kind]
-    assert len(known) == len(set(known))
-    assert set(ELSEWHERE.split()) <= set(known)
-    assert set(absent.FLAGS) <= set(known) - set(ROWS)
-    flags = [word for usage in absent.FLAGS.values() for word in usage.split() if word.startswith("-")]
-    flags += [flag for row in ROWS.values() for flag in row.flags]
-    assert len(flags) == len(set(flags))
-
-
-def test_a_missing_feature_is_noted(tmp_path: Path) -> None:
-    (tmp_path / "gunicorn.conf.py").write_text("def post_fork(server, worker):\n    pass\n\nreload = True\n")
-    notes = load([], {}, str(tmp_path)).notes
-    assert [note.split(":")[0] for note in notes] == ["post_fork (gunicorn.conf.py", "reload (gunicorn.conf.py"]
+def test_a_protection_that_a_variable_asks_for(loads: Load) -> None:
+    with pytest.raises(SettingsError) as caught:
+        loads(MONOCEROS_CERTFILE="a.pem")
+    assert str(caught.value) == f"environment variable MONOCEROS_CERTFILE: {NO_TLS}"
+    assert loads(MONOCEROS_CERTFILE="", MONOCEROS_SYSLOG="no").notes == ()
 
 
 def test_a_missing_feature_that_is_not_wanted_is_not_mentioned(tmp_path: Path) -> None:
@@ -525,3 +538,130 @@ def test_without_python_dotenv(loads: Load, tmp_path: Path, monkeypatch: pytest.
         loads("--env-file", ".env")
     needed = "python-dotenv is needed to read it: pip install 'monoceros[dotenv]'"
     assert str(caught.value) == f"env_file = '.env' (--env-file): {needed}"
+
+
+# reload
+
+
+def test_what_the_reloader_watches(loads: Load, tmp_path: Path) -> None:
+    """Paths begin where the server is started, wherever it goes then."""
+    (tmp_path / "a.txt").touch()
+    argv = ["--reload-extra-file", "a.txt", "--reload-extra-file", "none/*.html", "--reload-dir", "src", "--chdir", "/"]
+    settings = loads(*argv, "--reload-include", "*.html")
+    assert settings.reload_extra_files == (f"{tmp_path}/a.txt", f"{tmp_path}/none/*.html")
+    assert settings.reload_dirs == (f"{tmp_path}/src",)
+    assert settings.reload_includes == ("*.html",)
+    with pytest.raises(SettingsError) as caught:
+        loads(conf="reload_extra_files = ['b.txt']")
+    named = f"reload_extra_files = ('{tmp_path}/b.txt',)"
+    assert str(caught.value).replace("...", named[76:]).startswith(named[:77])
+    assert str(caught.value).endswith(f"(gunicorn.conf.py:1): there is no file {tmp_path}/b.txt")
+
+
+# Hooks
+
+
+def test_hooks(loads: Load) -> None:
+    conf = "def post_fork(server, worker):\n    return server, worker\n\nwhen_ready = lambda server: server\n"
+    settings = loads(conf=conf + "def post_request(worker, req): return worker, req\n")
+    assert settings.origins["post_fork"] == "gunicorn.conf.py:1"
+    assert settings.post_fork is not None
+    assert settings.post_fork(1, 2) == (1, 2)
+    assert settings.when_ready is not None
+    assert settings.when_ready(1) == 1
+    assert isinstance(settings.post_request, hooks.Shortened)
+    assert settings.post_request(1, 2, 3, 4) == (1, 2)
+    assert settings.pre_fork is None
+    # Each reload makes new functions, which is no change that would need a restart.
+    again = loads()
+    assert again.post_fork is not settings.post_fork
+    assert changes(settings, again) == []
+
+
+def test_what_is_printed_of_hooks_is_a_config_file(loads: Load) -> None:
+    conf = "import logging, sys\nimport operator\nworker_int = operator.index\npost_worker_init = 'operator.index'\n"
+    conf += "def on_exit(server): ...\nlogconfig_dict = {'handlers': {'h': {'stream': sys.stderr}}}"
+    settings = loads(conf=conf)
+    printed = print_config(settings)
+    assert "\nworker_int = '_operator.index'  # gunicorn.conf.py:3\n" in printed
+    assert "# on_exit = '__config__.on_exit'  # gunicorn.conf.py:5\n" in printed
+    assert "# logconfig_dict = " in printed
+    again = loads(conf=printed)
+    assert (again.worker_int, again.post_worker_init, again.on_exit) == (operator.index, operator.index, None)
+
+
+def test_a_hook_is_no_variable(loads: Load) -> None:
+    assert loads(MONOCEROS_POST_FORK="os.getpid").post_fork is None
+
+
+# Config files in TOML
+
+
+def test_which_config_file_of_all(loads: Load, tmp_path: Path) -> None:
+    files = {
+        "pyproject.toml": "[tool.monoceros]\nthreads = 2",
+        "monoceros.toml": "threads = 3",
+        "gunicorn.conf.py": "threads = 4",
+        "monoceros.conf.py": "threads = 5",
+    }
+    for threads, (file, conf) in enumerate(files.items(), 2):
+        settings = loads(conf=conf, file=file)
+        assert (settings.config, settings.threads) == (file, threads)
+        assert settings.origins["config"] == f"found in {tmp_path}"
+        assert settings.origins["threads"] == f"{file}:{2 if file == 'pyproject.toml' else 1}"
+
+
+def test_a_file_in_toml(loads: Load, tmp_path: Path) -> None:
+    conf = """
+workers = 4
+preload_app = true
+timeout = 1.5
+bind = [
+    "127.0.0.1:1",
+    "unix:/a",
+]
+limit_request_body = "10M"
+post_worker_init = "operator.index"
+umask = 0o27
+
+[secure_scheme_headers]
+x-proto = "https"
+"""
+    settings = loads("-c", "file:deploy.toml", "-w", "5", conf=conf, file="deploy.toml")
+    assert (settings.workers, settings.preload_app, settings.timeout, settings.umask) == (5, True, 1.5, 0o27)
+    assert [address.name for address in settings.bind] == ["127.0.0.1:1", "unix:/a"]
+    assert settings.limit_request_body == 10 * 1024 * 1024
+    assert settings.post_worker_init is operator.index
+    assert settings.secure_scheme_headers == {"X-PROTO": "https"}
+    assert settings.origins["umask"] == "deploy.toml:11"
+    assert settings.origins["secure_scheme_headers"] == "deploy.toml:13"
+    assert settings.config == "file:deploy.toml"
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ("wrokers = 4", "wrokers (monoceros.toml:2) is not a setting, did you mean workers?"),
+        ("max-requests = 4", "max-requests (monoceros.toml:2) is not a setting, did you mean max_requests?"),
+        ("log_level = 'info'", "log_level (monoceros.toml:2) is not a setting, did you mean loglevel?"),
+        ("colour = 'red'", "colour (monoceros.toml:2) is not a setting"),
+        ("port = 80", "port (monoceros.toml:2) can be set by a flag or a variable, but not in a file"),
+        ("certfile = 'a'", f"certfile (monoceros.toml:2): {NO_TLS}; remove the line"),
+        ("workers = 'four'", f"workers = 'four' (monoceros.toml:2): {WORKERS}"),
+        ("workers = 2024-01-01", f"workers = datetime.date(2024, 1, 1) (monoceros.toml:2): {WORKERS}"),
+        ("workers = ", "monoceros.toml:2: not TOML: Invalid value"),
+    ],
+)
+def test_what_is_wrong_in_toml(loads: Load, line: str, wrong: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        loads(conf=f"# ours\n{line}\n", file="monoceros.toml")
+    assert str(caught.value) == wrong
+
+
+def test_defaults_of_gunicorn_in_toml(loads: Load) -> None:
+    assert (
+        loads(conf="http2_max_frame_size = 16384\nstatsd_host = ''\nsyslog = false", file="monoceros.toml").notes == ()
+    )
+    assert loads(conf="syslog = true", file="monoceros.toml").notes == (
+        "syslog (monoceros.toml:1) has no effect: this version does not have this setting",
+    )

@@ -106,9 +106,8 @@ def test_variables() -> None:
     assert settings.headers == (("x-a", "b"), ("x-c", "d"))
     assert (settings.access_log, settings.accesslog, settings.manner) == (False, None, "uvicorn")
     assert settings.origins["max_requests"] == "environment variable UVICORN_LIMIT_MAX_REQUESTS"
-    assert settings.notes == (
-        "environment variable UVICORN_RELOAD_DIRS has no effect: this version does not reload by itself",
-    )
+    assert [path.rpartition("/")[2] for path in settings.reload_dirs] == ["a", "b"]
+    assert settings.notes == ()
     settings = load(["m:b"], {**environ, "MONOCEROS_WORKERS": "4", "GUNICORN_CMD_ARGS": "--max-requests 6"})
     assert (settings.wsgi_app, settings.workers, settings.max_requests) == ("m:b", 4, 6)
 
@@ -126,10 +125,9 @@ def test_variables_of_others() -> None:
 
 def test_what_is_not_there_is_noted_once() -> None:
     flags = "--http h11 --http2 --interface wsgi --ws-max-queue 5 --h11-max-incomplete-event-size 5 --http httptools"
-    reload = "--reset-contextvars --reload-dir a --reload-dir b --reload-include a --reload-exclude a --reload-delay 1"
-    settings = load([*flags.split(), *reload.split()], {})
+    settings = load([*flags.split(), "--reset-contextvars"], {})
     assert sorted(note.split(" has no effect: ")[0] for note in settings.notes) == sorted(
-        {word for word in f"{flags} {reload}".split() if word.startswith("--")}
+        {word for word in f"{flags} --reset-contextvars".split() if word.startswith("--")}
     )
     assert load(["--http", "auto", "--interface", "auto"], {}).notes == ()
 
@@ -137,12 +135,12 @@ def test_what_is_not_there_is_noted_once() -> None:
 def test_protection_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     for flag in ("keyfile", "certfile", "keyfile-password", "version", "cert-reqs", "ca-certs", "ciphers"):
         with pytest.raises(SystemExit) as caught:
-            load([f"--ssl-{flag}", "2"], {})
+            load([f"--ssl-{flag}", "3"], {})
         assert caught.value.code == 2
-        assert f"--ssl-{flag}: this version does not have this flag" in capsys.readouterr().err
-    with pytest.raises(SettingsError, match=r"^environment variable UVICORN_SSL_KEYFILE: this version cannot do this"):
+        assert f"--ssl-{flag}: this version does not do TLS" in capsys.readouterr().err
+    with pytest.raises(SettingsError, match=r"^environment variable UVICORN_SSL_KEYFILE: this version does not do TLS"):
         load([], {"UVICORN_SSL_KEYFILE": "a"})
-    with pytest.raises(SettingsError, match=r"^run\(ssl_context_factory=\.\.\.\): this version cannot do this"):
+    with pytest.raises(SettingsError, match=r"^run\(ssl_context_factory=\.\.\.\): this version does not do TLS"):
         called({"app": "m:a", "ssl_context_factory": print})
 
 
@@ -286,12 +284,19 @@ def test_a_wrong_value_in_a_call(call: dict[str, object], message: str) -> None:
 
 
 def test_what_is_not_there_in_a_call() -> None:
-    settings = called(
-        {"reload": True, "log_config": {"version": 1}, "http": "h11", "pidfile": "a", "proxy_protocol": 0}
-    )
+    settings = called({"http": "h11", "statsd_host": "a:1", "proxy_protocol": "0", "dirty_workers": 0})
     assert sorted(settings.notes) == [
         "run(http=...) has no effect: there is one HTTP parser",
-        "run(log_config=...) has no effect: this version does not have this setting",
-        "run(pidfile=...) has no effect: this version does not have this setting",
-        "run(reload=...) has no effect: this version does not have this setting",
+        "run(statsd_host=...) has no effect: this version does not have this setting",
     ]
+
+
+def test_a_call_with_what_only_a_file_can_give() -> None:
+    def ready(server: object) -> None: ...
+
+    settings = called({"log_config": {"version": 1}, "when_ready": ready, "reload": True, "user": 0, "pidfile": "a"})
+    assert settings.logconfig_dict == {"version": 1}
+    assert (settings.when_ready, settings.reload, settings.user, settings.pidfile) == (ready, True, 0, "a")
+    assert settings.notes == ()
+    with pytest.raises(TypeError, match="'paste'"):
+        called({"paste": "a.ini"})

@@ -46,6 +46,39 @@ GUNICORN = {
     "asgi_disconnect_grace_period": ("--asgi-disconnect-grace-period", 3),
     "websocket_max_message_size": ("--websocket-max-message-size --ws-max-size", 16777216),
     "logconfig": ("--log-config", None),
+    "daemon": ("-D --daemon", False),
+    "pidfile": ("-p --pid", None),
+    "user": ("-u --user", None),
+    "group": ("-g --group", None),
+    "initgroups": ("--initgroups", False),
+    "umask": ("-m --umask", 0),
+    "enable_stdio_inheritance": ("-R --enable-stdio-inheritance", False),
+    "worker_tmp_dir": ("--worker-tmp-dir", None),
+    "tmp_upload_dir": ("", None),
+    "default_proc_name": ("", "monoceros"),
+    "spew": ("--spew", False),
+    "paste": ("--paste --paster", None),
+    "raw_paste_global_conf": ("--paste-global", ()),
+    "reload": ("--reload", False),
+    "reload_engine": ("--reload-engine", "auto"),
+    "reload_extra_files": ("--reload-extra-file", ()),
+    "logconfig_json": ("--log-config-json", None),
+    "logconfig_dict": ("", {}),
+    "on_starting": ("", None),
+    "on_reload": ("", None),
+    "when_ready": ("", None),
+    "pre_fork": ("", None),
+    "post_fork": ("", None),
+    "post_worker_init": ("", None),
+    "worker_int": ("", None),
+    "worker_abort": ("", None),
+    "pre_exec": ("", None),
+    "pre_request": ("", None),
+    "post_request": ("", None),
+    "child_exit": ("", None),
+    "worker_exit": ("", None),
+    "nworkers_changed": ("", None),
+    "on_exit": ("", None),
     "secure_scheme_headers": (
         "",
         {"X-FORWARDED-PROTOCOL": "ssl", "X-FORWARDED-PROTO": "https", "X-FORWARDED-SSL": "on"},
@@ -72,12 +105,24 @@ UVICORN = {
     "app_dir": "",
     "access_log": None,
     "use_colors": None,
+    "reload_dirs": (),
+    "reload_includes": (),
+    "reload_excludes": (),
+    "reload_delay": 0.25,
+}
+
+# Ours alone.
+OURS = {
+    "boot_timeout": ("--boot-timeout", 120.0),
+    "max_worker_lifetime": ("--max-worker-lifetime", 0.0),
+    "max_worker_memory": ("--max-worker-memory", 0),
+    "drain_delay": ("--drain-delay", 0.0),
 }
 
 EVERY_ROW = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 
 
-@pytest.mark.parametrize(("name", "flags", "default"), [(name, *rest) for name, rest in GUNICORN.items()])
+@pytest.mark.parametrize(("name", "flags", "default"), [(name, *rest) for name, rest in (GUNICORN | OURS).items()])
 def test_what_people_know_from_gunicorn(name: str, flags: str, default: object) -> None:
     assert ROWS[name].flags == tuple(flags.split())
     assert getattr(Settings(), name) == default
@@ -86,14 +131,16 @@ def test_what_people_know_from_gunicorn(name: str, flags: str, default: object) 
 @pytest.mark.parametrize(("name", "default"), UVICORN.items())
 def test_what_people_know_from_uvicorn(name: str, default: object) -> None:
     assert getattr(Settings(), name) == default
-    flag = "--" + name.removesuffix("s" if name == "headers" else "").replace("_", "-")
+    repeated = name == "headers" or name.startswith("reload_")
+    flag = "--" + name.removesuffix("s" if repeated else "").replace("_", "-")
     pair = (flag, flag.replace("--", "--no-")) if ROWS[name].action == "switch" else (flag,)
     assert ROWS[name].flags == pair
 
 
 def test_uvicorns_section_is_about_uvicorn() -> None:
     section = {row.name for row in ROWS.values() if row.section == "Uvicorn's options"}
-    assert section == UVICORN.keys() - {"env_file", "app_dir", "factory"}
+    elsewhere = {"env_file", "app_dir", "factory"} | {name for name in UVICORN if name.startswith("reload_")}
+    assert section == UVICORN.keys() - elsewhere
 
 
 def test_other_defaults() -> None:
@@ -109,9 +156,18 @@ def test_the_default_and_the_example_are_values(row: Row) -> None:
     if FILE not in row.sources:
         return
     assert row.parse(row.default) == row.default
-    example = row.parse(ast.literal_eval(row.example))
+    example = row.parse(written(row))
     assert type(example) is type(row.default) or row.default is None
     assert example != row.default or row.name == "bind"
+
+
+def written(row: Row) -> object:
+    """The example as a config file would have it."""
+    if not row.example.startswith("def "):
+        return ast.literal_eval(row.example)
+    names: dict[str, object] = {}
+    exec(row.example, names)
+    return names[row.name]
 
 
 @EVERY_ROW
@@ -121,6 +177,7 @@ def test_a_row_says_what_it_means(row: Row) -> None:
     assert row.name == row.name.lower()
     assert (row.action in ("store", "append")) == bool(row.metavar) or not row.flags
     assert bool(row.flags) == (FLAG in row.sources) or row.name == "wsgi_app"  # which is positional
+    assert bool(row.example) != (row.sources == {FLAG})
 
 
 def test_no_flag_means_two_things() -> None:
@@ -148,3 +205,9 @@ def test_settings_cannot_be_changed() -> None:
 def test_where_a_value_came_from_makes_no_difference() -> None:
     assert Settings(origins={"workers": "--workers"}, notes=("a note",)) == Settings()
     assert Settings(workers=2) != Settings()
+
+
+def test_what_needs_a_restart() -> None:
+    """What belongs to the master's own process, or to the sockets it has opened."""
+    stay = "backlog preload_app reuse_port chdir daemon paste proc_name default_proc_name capture_output spew"
+    assert {row.name for row in ROWS.values() if not row.live} == {*stay.split(), "enable_stdio_inheritance"}

@@ -26,8 +26,10 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-# 2.4 is the version since which `send` raises an OSError when the client is gone.
-VERSIONS: Final = {"version": "3.0", "spec_version": "2.4"}
+# As Uvicorn has them. Our `send` raises an OSError when the client is gone, as 2.4 asks for, but frameworks that are told
+# so rely on it alone: a stream that has nothing to send would not notice that nobody listens.
+VERSIONS: Final = {"version": "3.0", "spec_version": "2.3"}
+WEBSOCKET_VERSIONS: Final = {"version": "3.0", "spec_version": "2.4"}
 
 HTTP_EXTENSIONS: Final[dict[str, dict[str, Any]]] = {
     "http.response.pathsend": {},
@@ -103,6 +105,7 @@ def websocket_scope(connection: Scope, request: Request, decision: Decision, sub
     result = scope(connection, request, decision)
     del result["method"]
     result["type"] = "websocket"
+    result["asgi"] = WEBSOCKET_VERSIONS
     result["scheme"] = "wss" if decision.scheme == "https" else "ws"
     result["subprotocols"] = subprotocols
     result["extensions"] = WEBSOCKET_EXTENSIONS.copy()

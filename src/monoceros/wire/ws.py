@@ -6,27 +6,21 @@ messages, UTF-8, exact limits, and our own events. Bytes go in by `receive_data`
 `next_event`, and all there is to be written out of `outgoing`.
 """
 
-import codecs
 import importlib.util
 import logging
-from collections import deque
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
-from monoceros.wire.events import NEED_DATA, AppError, Pause, PeerGone, RemoteError, Request, UpgradeRequired
+from monoceros.wire.events import NEED_DATA, PAUSED, AppError, Pause, PeerGone, RemoteError, Request, UpgradeRequired
+from monoceros.wire.messages import Assembler, Message
 from monoceros.wire.response import Defaults, Response, serialise
 
 if TYPE_CHECKING:
     from websockets.extensions.base import Extension
-    from websockets.frames import Frame
     from websockets.server import ServerProtocol
     from websockets.typing import LoggerLike
 
-# RFC 6455 §5.2 and §5.5: from CLOSE on they are about control, with at most this much content.
-CONTINUATION: Final = 0
-TEXT: Final = 1
-CLOSE: Final = 8
-PONG: Final = 10
+# RFC 6455 §5.5: what a control frame may hold.
 CONTROL_SIZE: Final = 125
 
 # RFC 6455 §7.4.1: one without a meaning, and those that say what no close frame has said.
@@ -40,6 +34,11 @@ REASON_SIZE: Final = CONTROL_SIZE - 2
 # may unfold at once, which with compression is a thousand times as much.
 AT_ONCE: Final = 4096
 
+# A frame without content costs as much time as a large one, and a piece may hold 682 of them. After so many in one
+# piece the next pieces are smaller, until frames are of 64 bytes on average again.
+MANY: Final = 32
+A_LITTLE: Final = 512
+
 # A window of 4 KB for each direction (RFC 7692 §7.1.2). The defaults cost 300 KB a connection, and gain little.
 WINDOW_BITS: Final = 12
 COMPRESSION: Final = {"memLevel": 5}
@@ -52,12 +51,6 @@ OUR_PREFIX: Final = b"sec-websocket-"
 ITS_FIELDS: Final = frozenset((b"connection", b"origin", b"upgrade"))
 
 SWITCHING: Final = b"HTTP/1.1 101 Switching Protocols"
-
-
-class Message(NamedTuple):
-    """A whole message: text as `str`, anything else as `bytes`."""
-
-    data: str | bytes
 
 
 class ClosedByPeer(NamedTuple):
@@ -167,6 +160,16 @@ class Handshake:
         head = serialise(SWITCHING, [*own, *given.fields])
         return head + defaults.lines_beside(given) + b"\r\n", WSConnection(self._core, self._assembler)
 
+    def forget(self) -> None:
+        """Let go of all that takes memory, once nothing more is to come or to go.
+
+        The library's objects refer to each other in circles, which the collector opens late. Until then they would
+        keep the compressors, and as much of an unfinished message as there may be.
+        """
+        self._core.extensions.clear()
+        self._core.reader.buffer.clear()
+        self._assembler.forget()
+
 
 def _items(value: str) -> list[str]:
     """The elements of a list that the library has checked to be one of tokens (RFC 9110 §5.6.1)."""
@@ -183,82 +186,6 @@ def _refused(error: Exception) -> RemoteError:
     return RemoteError(text)
 
 
-class Assembler:
-    """Makes messages of frames: `messages` are those that are whole, `latest_pong` is the last pong's content.
-
-    The library takes this for one of its extensions. It calls `decode` with each frame when it is whole and
-    decompressed, before it looks at the next one, and knows how to close for whatever is raised there. So what is
-    wrong with a message ends the connection at this very message, however the packets were cut.
-    """
-
-    name = "messages"
-
-    __slots__ = ("_content", "_deflate", "_is_text", "_max_size", "_utf8", "latest_pong", "messages")
-
-    def __init__(self, max_size: int, extensions: "Sequence[Extension]") -> None:
-        self._max_size = max_size
-        self._deflate: Any = extensions[0] if extensions else None
-        self._content: bytearray | None = None  # of a message in fragments
-        self._is_text = False
-        self._utf8: codecs.IncrementalDecoder | None = None
-        self.messages: deque[Message] = deque()
-        self.latest_pong: bytes | None = None
-
-    def encode(self, frame: "Frame") -> "Frame":
-        """Nothing is done to what we send."""
-        return frame
-
-    def decode(self, frame: "Frame", *, max_size: int | None = None) -> "Frame":
-        """Take a frame from the peer. Raises what the library understands: `max_size` is its own limit, not ours."""
-        frame.check()  # the library's next step: what it refuses must not have become a message
-        opcode = frame.opcode
-        if opcode >= CLOSE:
-            if opcode == PONG:
-                self.latest_pong = bytes(frame.data)
-            return frame
-        self._refuse_end_of_stream()
-        if (opcode == CONTINUATION) == (self._content is None):
-            return frame  # out of turn, and the library is about to say so
-        if opcode == CONTINUATION or not frame.fin:
-            self._take_fragment(frame)
-        else:
-            self._check_size(0, len(frame.data))
-            self.messages.append(Message(str(frame.data, "utf-8") if opcode == TEXT else bytes(frame.data)))
-        return frame
-
-    def _take_fragment(self, frame: "Frame") -> None:
-        """Join the fragments as bytes: a text kept in pieces of one character would take 20 times its size."""
-        content = self._content
-        if content is None:
-            content = self._content = bytearray()
-            self._is_text = frame.opcode == TEXT
-            self._utf8 = codecs.getincrementaldecoder("utf-8")() if self._is_text else None
-        self._check_size(len(content), len(frame.data))
-        if self._utf8 is not None:
-            self._utf8.decode(bytes(frame.data), frame.fin)  # for what it raises: RFC 6455 §8.1, as soon as possible
-        content += frame.data
-        if frame.fin:
-            self._content = self._utf8 = None
-            self.messages.append(Message(content.decode() if self._is_text else bytes(content)))
-
-    def _check_size(self, before: int, size: int) -> None:
-        if 0 < self._max_size < before + size:
-            from websockets.exceptions import PayloadTooBig
-
-            raise PayloadTooBig(size, self._max_size - before)
-
-    def _refuse_end_of_stream(self) -> None:
-        """Refuse DEFLATE's last block (RFC 7692 §7.2.3.4), which is legal, but hardly anybody sends it.
-
-        zlib has finished then: all that follows would be empty messages to it, and their bytes be kept for ever.
-        """
-        decoder = getattr(self._deflate, "decoder", None)  # there is none between messages without a common context
-        if decoder is not None and decoder.eof:
-            from websockets.exceptions import ProtocolError
-
-            raise ProtocolError("end of the compressed stream")
-
-
 class WSConnection:
     """The state of one WebSocket connection that is open. Not to be used by two threads at once.
 
@@ -268,13 +195,14 @@ class WSConnection:
     flood, before anything of it was decompressed.
     """
 
-    __slots__ = ("_assembler", "_at", "_closing", "_core", "_data", "_eof", "_told")
+    __slots__ = ("_assembler", "_at", "_closing", "_core", "_data", "_eof", "_piece", "_told")
 
     def __init__(self, core: "ServerProtocol", assembler: Assembler) -> None:
         self._core = core
         self._assembler = assembler
         self._data = b""
         self._at = 0  # what stands before this position was given to the library
+        self._piece = AT_ONCE
         self._eof = False
         self._closing = False
         self._told = False
@@ -318,11 +246,16 @@ class WSConnection:
             self._at = 0
 
     def next_event(self) -> Message | ClosedByPeer | Pause:
-        """The next event; NEED_DATA until there is one, and for ever after `ClosedByPeer`, which comes once."""
+        """The next event; NEED_DATA until there is one, and for ever after `ClosedByPeer`, which comes once.
+
+        PAUSED in the middle of a flood of control frames: to be asked again, when others have had a turn.
+        """
         messages = self._assembler.messages
         while not messages:
             if not self._advance():
                 return NEED_DATA if self._told or not self._ended else self._farewell()
+            if self._piece == A_LITTLE and not messages:
+                return PAUSED
         return messages.popleft()
 
     def _advance(self) -> bool:
@@ -333,9 +266,15 @@ class WSConnection:
             self._at = 0
             return False
         if self._at < len(self._data):
-            some = self._data[self._at : self._at + AT_ONCE]
+            some = self._data[self._at : self._at + self._piece]
             self._at += len(some)
+            before = self._assembler.frames
             core.receive_data(some)
+            found = self._assembler.frames - before
+            if found > MANY:
+                self._piece = A_LITTLE
+            elif found * 64 < len(some):
+                self._piece = AT_ONCE
         elif self._eof:
             core.receive_eof()
         else:

@@ -24,6 +24,7 @@ from monoceros.ops.log import worker_logger
 from monoceros.scoreboard import DEADLINE, clock
 from monoceros.wire.events import Request, RequestTimeout
 from monoceros.worker.base import Berth
+from monoceros.worker.connection import HEAD
 from monoceros.worker.loop import FLUSH, LoopWorker, milliseconds
 from monoceros.worker.stream import Stream
 from monoceros.worker.websocket import Sockets, WebSocketCall
@@ -146,9 +147,10 @@ class AsyncWorker(LoopWorker[Stream]):
     def look_around(self, now: int) -> None:
         """As every loop; and find out which clients have broken off without being heard."""
         # uvloop calls a reader once more when a socket has an error, and never again: if there was still something to
-        # read, the error was not read. Who has a deadline is found by that, a request that runs has none.
+        # read, the error was not read. A request that runs has no deadline by which it were found; in the middle of a
+        # head there is one, but until then a thousand of them could take all the room there is.
         for connection in list(self.connections.values()):
-            if connection.running and connection.broken:
+            if (connection.running or connection.phase is HEAD) and connection.broken:
                 connection.lost()
         super().look_around(now)
 

@@ -129,6 +129,11 @@ class HTTPCall(HTTPExchange, Call):
         """Is the answer complete?"""
         return self.state is DONE
 
+    def flushed(self) -> None:
+        """The client has taken what it was sent: it is awaited for what is missing of its content."""
+        if not self.complete:
+            self.sink.await_content()
+
     def left(self) -> None:
         """The task has ended without a complete answer, so nothing may follow."""
         self.sink.finish(self)

@@ -19,7 +19,7 @@ from monoceros.scoreboard import NEVER, clock
 from monoceros.wire.events import CONTINUE, NEED_DATA, Data, EndOfMessage, PeerGone, RemoteError, Request
 from monoceros.wire.h1 import BODY
 from monoceros.wire.h1 import HEAD as NOTHING_SENT
-from monoceros.worker.call import Call, HTTPCall, due_to
+from monoceros.worker.call import UNBROKEN, Call, HTTPCall, due_to
 from monoceros.worker.connection import HEAD, IDLE, LINGERING, SENDING, UNSET, Connection
 from monoceros.worker.loop import HEAD_RECV
 from monoceros.worker.transport import RECV, UNSENT
@@ -107,8 +107,13 @@ class Stream(Connection):
         if self._pumping or self.call is not None:
             return  # or an application that did not wait has answered from within: the loop below goes on
         self._pumping = True
+        begun = 0
         try:
             while self.alive and not self.unsent and self.unfinished < MOST_TASKS:
+                if begun == UNBROKEN and self.wire.has_begun:
+                    self.stop_reading()
+                    self.worker.loop.call_soon(self._go_on)
+                    return
                 event = self.wire.next_event()
                 if type(event) is not Request:
                     self._wait_for_request(event is NEED_DATA)
@@ -116,6 +121,7 @@ class Stream(Connection):
                 self._begin(event)
                 if self.call is not None:
                     return
+                begun += 1
             self.hold_back()
         finally:
             self._pumping = False
@@ -177,14 +183,20 @@ class Stream(Connection):
     def take_content(self, call: HTTPCall, received: int) -> None:
         """Some content has come, or the client has left in the middle of it. Raises `RemoteError`."""
         self._read_content(call)
-        if call.complete:
-            self.deadline = NEVER
-        elif call.queued > self.worker.settings.request_buffer:
+        deadline = NEVER
+        if call.queued > self.worker.settings.request_buffer:
             self.stop_reading()
-            self.deadline = NEVER
-        else:
-            self.deadline = self.content_deadline(received)
+        elif not call.complete:
+            deadline = self.content_deadline(received)
+        if not self.armed & WRITING:  # else the client is awaited for taking the answer, whatever it sends
+            self.deadline = deadline
         call.changed()
+
+    def await_content(self) -> None:
+        """The client has taken what it was sent: now it is awaited for content again."""
+        if self.listening and not self.wire.awaits_continue:
+            self.pause_content()
+            self.deadline = self.content_deadline(0)
 
     def _read_content(self, call: HTTPCall) -> None:
         while not call.complete:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 from monoceros.gateway.asgi import Message
 from monoceros.gateway.websocket import WebSocketExchange
 from monoceros.settings.table import Settings
-from monoceros.wire import ws
-from monoceros.wire.events import NEED_DATA, PeerGone, Request, Sendable
+from monoceros.wire import messages, ws
+from monoceros.wire.events import PAUSED, PeerGone, Request, Sendable
 from monoceros.wire.response import Response
 from monoceros.worker.call import Call
 from monoceros.worker.transport import UNSENT
@@ -21,6 +21,9 @@ log = logging.getLogger("gunicorn.error")
 
 # What may wait for the application before the client is not read any more, in bytes. One message more may come.
 QUEUED: Final = 65536
+
+# How many messages are taken from one client before the others have a turn.
+IN_A_ROW: Final = 64
 
 # How long the peer may take to answer a close frame, in seconds.
 CLOSE_PATIENCE: Final = 10.0
@@ -81,6 +84,8 @@ class WebSocketCall(WebSocketExchange, Call):
 
     async def receive(self) -> Message:
         """The next message for the application; waits for it."""
+        if self.queued:
+            await self.give_way()  # before the message is taken: it must not be lost if this is cancelled
         while (message := self.message()) is None:
             await self.change()
         self.socket.read_on()
@@ -98,6 +103,8 @@ class WebSocketCall(WebSocketExchange, Call):
             if not self.finished:
                 stream.lost()
             raise
+        if self.is_gone:
+            return  # to close then is no fault, and nothing that became of it
         self.socket.told(message)
         if stream.unsent:
             await stream.drained(self)
@@ -111,7 +118,7 @@ class WebSocketCall(WebSocketExchange, Call):
         """The client is not there any more."""
         self.is_gone = True
         self.closed(ABNORMAL, "")
-        self.socket.forget()
+        self.socket.let_go()
 
     def returned(self) -> None:
         """The application has left: a normal close, or 500 where it has not answered."""
@@ -146,6 +153,7 @@ class Socket:
         self._frames: ws.WSConnection | None = None
         self._timers: list[asyncio.TimerHandle] = []
         self._pings = 0
+        self._coming = False  # the loop was asked to read on
 
     # The sink.
 
@@ -218,13 +226,9 @@ class Socket:
     def read_on(self) -> None:
         """Hand on the messages that have come, as long as the application takes them."""
         frames, call, stream = self._frames, self._call, self._stream
-        if frames is None or stream.call is not call:
+        if frames is None or stream.call is not call or self._coming:
             return
-        while call.queued <= QUEUED and (event := frames.next_event()) is not NEED_DATA:
-            if isinstance(event, ws.Message):
-                call.received(event.data)
-            elif isinstance(event, ws.ClosedByPeer):
-                call.closed(event.code, event.reason)
+        there_is_more = self._take(frames)
         call.changed()
         try:
             self._flush()
@@ -235,8 +239,31 @@ class Socket:
             self._finish()
         elif call.queued > QUEUED or stream.unsent_size > UNSENT:
             stream.stop_reading()
+        elif there_is_more:
+            stream.stop_reading()
+            self._coming = True
+            stream.worker.loop.call_soon(self._come)
         else:
             stream.start_reading()
+
+    def _take(self, frames: ws.WSConnection) -> bool:
+        """Give messages to the call. True if there may be more that it would take: now the others have a turn."""
+        call = self._call
+        for _ in range(IN_A_ROW):
+            if call.queued > QUEUED:
+                return False
+            event = frames.next_event()
+            if isinstance(event, messages.Message):
+                call.received(event.data)
+            elif isinstance(event, ws.ClosedByPeer):
+                call.closed(event.code, event.reason)
+            else:
+                return event is PAUSED
+        return True
+
+    def _come(self) -> None:
+        self._coming = False
+        self.read_on()
 
     def _flush(self) -> None:
         assert self._frames is not None
@@ -280,7 +307,7 @@ class Socket:
         frames, call, stream = self._frames, self._call, self._stream
         assert frames is not None
         pong = frames.latest_pong or b""
-        if pong.isdigit() and int(pong[:20]) >= number:
+        if pong.isdigit() and number <= int(pong[:20]) <= self._pings:  # and not what was never asked for
             return
         if not stream.listening:  # because the application is slow: the pong may have come
             patience = self._sockets.settings.ws_ping_timeout
@@ -300,6 +327,12 @@ class Socket:
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
+
+    def let_go(self) -> None:
+        """Nothing comes or goes any more."""
+        self.forget()
+        self._frames = None
+        self._handshake.forget()
 
     def restart(self) -> None:
         """The server stops or is replaced: say so to both, and let them finish."""
