@@ -109,6 +109,16 @@ def test_connections_send_without_delay(opened: Listener) -> None:
             assert served.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
+def test_clients_that_vanish_are_found_out(opened: Listener) -> None:
+    with client(opened):
+        served, _ = accepted(opened)
+        with served:
+            assert served.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+            idle, interval, count = (served.getsockopt(socket.IPPROTO_TCP, option) for option in options)
+            assert idle + interval * count <= 120
+
+
 def test_a_name_instead_of_an_address() -> None:
     with closing(Listener.open(address("localhost:0"), 64)) as listener:
         assert talks(listener)[0] in ("127.0.0.1", "::1")

@@ -20,7 +20,7 @@ import pytest
 from monoceros.reloader import Watch, Watcher, WatcherGone, start, watch_of
 from monoceros.reloader.survey import Survey
 from monoceros.reloader.watch import EXCLUDES, INCLUDES, Patterns
-from monoceros.reloader.watcher import TOLD
+from monoceros.reloader.watcher import TOLD, UNTOLD, burst
 from monoceros.settings.table import Settings, SettingsError
 from monoceros.signals import Signals
 from server import wait_for
@@ -55,6 +55,7 @@ def write(path: Path, text: str = "x = 1\n") -> str:
         ("/srv/*", "/srv/app.py", True),
         ("/srv/*", "/home/srv/app.py", False),
         ("/srv/a/b/*", "/b/x", False),
+        ("*/*/*/*", "/b/x", False),
     ],
 )
 def test_a_pattern_is_for_a_name_or_for_the_end_of_a_path(pattern: str, path: str, expected: bool) -> None:
@@ -250,7 +251,7 @@ def test_extra_files_are_looked_up_each_time(tmp_path: Path) -> None:
     survey = survey_of(project, extra_files=(str(named), str(odd), str(tmp_path / "templates/**/*.html")))
     assert survey.changes() == set()
     come = {write(named), write(odd), write(tmp_path / "templates/deep/a.html")}
-    write(tmp_path / "templates/b.css")
+    write(tmp_path / "templates/directory.html/b.css")
     assert survey.changes(trees=False) == come
     assert survey.changes() == set()
 
@@ -260,6 +261,38 @@ def test_a_look_at_the_extra_files_leaves_the_trees_for_later(tmp_path: Path) ->
     path = write(tmp_path / "a.py")
     assert survey.changes(trees=False) == set()
     assert survey.changes() == {path}
+
+
+def test_what_is_written_all_the_time_is_no_reason_to_look(tmp_path: Path) -> None:
+    survey = survey_of(tmp_path, extra_files=())
+    assert not survey.concerns(write(tmp_path / "access.log"))
+    assert not survey.concerns(write(tmp_path / ".#app.py"))
+    assert survey.concerns(write(tmp_path / "app.py"))
+    assert survey.concerns(str(tmp_path))
+    assert survey.concerns(str(tmp_path / "a directory that was"))
+
+
+class Restless(Survey):
+    """Three times, somebody writes a file shortly before we look."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(Watch((str(directory),)))
+        self.directory = directory
+        self.times = 0
+
+    def changes(self, *, trees: bool = True) -> set[str]:
+        self.times += 1
+        if self.times <= 3:
+            write(self.directory / f"m{self.times}.py")
+        return super().changes(trees=trees)
+
+
+def test_a_burst_lasts_until_nothing_changes(tmp_path: Path) -> None:
+    survey = Restless(tmp_path)
+    assert burst(survey, trees=True) == {str(tmp_path / f"m{number}.py") for number in (1, 2, 3)}
+    assert survey.times == 4
+    assert burst(survey, trees=True) == set()
+    assert survey.times == 5
 
 
 def test_a_missing_directory_may_come_back(tmp_path: Path) -> None:
@@ -324,6 +357,7 @@ def ended(watcher: Watcher) -> bool:
 
 def test_a_change_makes_it_readable(tmp_path: Path, watching: Start) -> None:
     path = write(tmp_path / "app.py")
+    write(tmp_path / "other.py")
     watcher = watching()
     assert watcher.changes() == []
     write(tmp_path / "app.py", "longer = True\n")
@@ -339,6 +373,21 @@ def test_trees_and_extra_files_may_grow(tmp_path: Path, watching: Start) -> None
     tells_of(watcher, tmp_path / "extra/a.toml")
     os.unlink(tmp_path / "new/deep/a.py")
     assert told(watcher) == [str(tmp_path / "new/deep/a.py")]
+
+
+@with_watchfiles
+def test_watchfiles_does_not_wait_for_the_next_look(tmp_path: Path) -> None:
+    text = ["x = 1\n"]
+
+    def written_and_told() -> list[str]:
+        text.append("x = 1\n")
+        write(tmp_path / "app.py", "".join(text))
+        return watcher.changes()
+
+    with closing(start(Watch((str(tmp_path),), engine="watchfiles", delay=10 * LONG))) as watcher:
+        assert wait_for(written_and_told, LONG) == [str(tmp_path / "app.py")]
+        # The look that nothing gives reason for is further away than this.
+        assert wait_for(written_and_told, UNTOLD * 0.8) == [str(tmp_path / "app.py")]
 
 
 def test_a_burst_is_told_once(tmp_path: Path, watching: Start) -> None:
@@ -419,9 +468,12 @@ def test_signals_of_the_terminal_are_for_the_arbiter(tmp_path: Path, watching: S
 
 
 def test_signals_are_not_blocked_for_long(watching: Start) -> None:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    watching()
-    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGUSR2,))
+    try:
+        watching()
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before | {signal.SIGUSR2}
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def test_a_listener_is_not_kept_open(watching: Start) -> None:
@@ -462,7 +514,8 @@ def test_a_worker_closes_only_its_copy(tmp_path: Path, watching: Start) -> None:
 ORPHANING = """
 import os, sys
 from monoceros.reloader import Watch, start
-start(Watch((os.getcwd(),), engine=sys.argv[1]))
+watcher = start(Watch((os.getcwd(),), engine=sys.argv[1]))
+assert not watcher.changes()
 if sys.argv[2] == "worker" and not os.fork():
     os.close(1)
     os.read(0, 1)

@@ -19,6 +19,7 @@ from monoceros.scoreboard import (
     READY,
     REQUESTS,
     STATE,
+    TAKEN,
     Scoreboard,
     after,
     clear,
@@ -68,9 +69,25 @@ def test_the_words_of_a_slot_are_its_own() -> None:
 def test_the_least_connections_of_those_that_serve() -> None:
     board = Scoreboard()
     assert board.least_connections() == 0
-    for slot, state, connections in zip(board.slots, (READY, DRAINING, READY, BOOTING), (9, 1, 5, 0), strict=False):
+    for state, connections in zip((READY, DRAINING, READY, BOOTING), (9, 1, 5, 0), strict=True):
+        slot = board.take()
+        assert slot is not None
         slot[STATE], slot[CONNECTIONS] = state, connections
     assert board.least_connections() == 5
+
+
+def test_who_has_taken_the_fewest_lately() -> None:
+    """Of those that serve and have no connection; what was taken in another second does not count."""
+    board = Scoreboard()
+    assert board.least_taken(7) == 7 << 32, "nobody is there to leave a connection to"
+    now = 7 << 32
+    rows = ((READY, 1, now + 1), (DRAINING, 0, now), (READY, 0, now + 5), (READY, 0, now + 3))
+    for state, connections, taken in rows:
+        slot = board.take()
+        assert slot is not None
+        slot[STATE], slot[CONNECTIONS], slot[TAKEN] = state, connections, taken
+    assert board.least_taken(7) == 3
+    assert board.least_taken(8) == 0
 
 
 def test_a_child_writes_and_its_parent_reads() -> None:

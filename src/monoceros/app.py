@@ -6,9 +6,12 @@ import importlib
 import inspect
 import logging
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from types import ModuleType, TracebackType
 from typing import Any, Final
+
+from monoceros.settings import Settings, SettingsError
 
 log = logging.getLogger("gunicorn.error")
 
@@ -39,6 +42,13 @@ class AppNotFound(BootError):
     status = 4
 
 
+def find(settings: Settings) -> Application:
+    """The application that the settings name. Raises what `load` and `load_paste` raise."""
+    if settings.paste is not None:
+        return load_paste(settings.paste, settings.raw_paste_global_conf)
+    return load(settings.wsgi_app or "", factory=settings.factory)
+
+
 def load(spec: str, *, factory: bool = False) -> Application:
     """The application that `spec` names: MODULE, MODULE:NAME, MODULE:OBJECT.ATTRIBUTE or MODULE:FACTORY(ARGUMENTS).
 
@@ -57,6 +67,35 @@ def load(spec: str, *, factory: bool = False) -> Application:
         raise AppNotFound(f"{spec!r} is of type {type(application).__name__!r}, which cannot be called")
     if factory or _is_factory(application):
         return _made(application, spec, asked=factory)
+    return application  # type: ignore[no-any-return]
+
+
+def load_paste(spec: str, global_conf: Sequence[str] = ()) -> Application:
+    """The application that a PasteDeploy file describes. `spec` is PATH or PATH#SECTION, without which it is `main`.
+
+    `global_conf` adds KEY=VALUE to the file's `[DEFAULT]`; in a key, `\\=` is an equals sign. Raises SettingsError
+    without PasteDeploy, and `AppNotFound` if there is no such file or section; an exception of what the file names
+    passes through.
+    """
+    try:
+        from paste.deploy import loadapp
+    except ImportError:
+        raise SettingsError("PasteDeploy is needed for paste: pip install 'monoceros[paste]'") from None
+    from urllib.parse import quote
+
+    path, _, section = spec.partition("#")
+    if not os.path.isfile(path):
+        raise AppNotFound(f"{spec!r} is no PasteDeploy file: there is no file {path!r}")
+    pairs = (re.split(r"(?<!\\)=", pair, maxsplit=1) for pair in global_conf)
+    words = {key.replace("\\=", "="): "".join(rest).replace("\\=", "=") for key, *rest in pairs}
+    try:
+        application = loadapp(f"config:{quote(os.path.abspath(path))}", name=section or None, global_conf=words)
+    except LookupError as error:
+        if type(error) is not LookupError:  # a KeyError or so is the user's; PasteDeploy's own are of the plain class
+            raise
+        raise AppNotFound(f"{spec!r}: {' '.join(str(error).split())}") from None
+    if not callable(application):
+        raise AppNotFound(f"{spec!r} is of type {type(application).__name__!r}, which cannot be called")
     return application  # type: ignore[no-any-return]
 
 

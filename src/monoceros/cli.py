@@ -39,11 +39,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             return check(settings)
         if settings.wsgi_app is None:
             raise SettingsError(NO_APPLICATION)
-        enter(settings)
-
         from monoceros.arbiter.arbiter import Arbiter  # not needed to say what is wrong
+        from monoceros.arbiter.daemon import DaemonError, daemonize
+        from monoceros.arbiter.reexec import PREDECESSOR, Launch
 
-        return Arbiter(settings, reload_settings).run()
+        launch = Launch.remember(environ)
+        enter(settings)
+        # Who takes over from a daemon is one already.
+        background = settings.daemon and PREDECESSOR not in environ
+        try:
+            launcher = daemonize(settings.enable_stdio_inheritance) if background else None
+        except (DaemonError, OSError) as error:
+            raise SettingsError(str(error)) from None
+        return Arbiter(settings, reload_settings, launch, launcher=launcher).run()
     except SettingsError as error:
         if error.__cause__ is not None:  # the user's own code failed, in a config file
             traceback.print_exception(error.__cause__)
@@ -86,8 +94,7 @@ def check(settings: Settings) -> int:
     if settings.wsgi_app is None:
         return 0 if settings.print_config else complain(NO_APPLICATION, SettingsError.status)
     try:
-        application = app.load(settings.wsgi_app, factory=settings.factory)
-        app.agree(application, aliases.kind(settings), settings.wsgi_app)
+        app.agree(app.find(settings), aliases.kind(settings), settings.wsgi_app)
     except app.BootError as error:
         return complain(str(error), error.status)
     except (Exception, SystemExit):  # anything that a user's module can do when it is imported

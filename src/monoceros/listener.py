@@ -33,6 +33,12 @@ GONE: Final = frozenset(
     )
 )
 
+# A peer that says nothing for a minute is asked whether it is still there, and given up after four more questions
+# (tcp(7)). Without that, a request whose application waits for long would be kept for a client that has vanished.
+KEEPALIVE_IDLE: Final = 60
+KEEPALIVE_INTERVAL: Final = 15
+KEEPALIVE_PROBES: Final = 4
+
 Peer = tuple[str, int]  # address and port of a client; ("", 0) over a Unix socket
 
 
@@ -72,15 +78,15 @@ class Listener:
         return self.bound[0], self.bound[1]
 
     @classmethod
-    def open(cls, address: Address, backlog: int, *, reuse_port: bool = False) -> "Listener":
+    def open(cls, address: Address, backlog: int, *, reuse_port: bool = False, umask: int = 0) -> "Listener":
         """Bind and listen. With `reuse_port`, only bind: each worker listens on a socket of its own.
 
-        Raises `OSError`.
+        `umask` is what the file of a Unix socket is made with. Raises `OSError`.
         """
         if address.kind == "fd":
             return cls(address, _listening(_adopt(address.fd), backlog), owned=False)
         if address.kind == "unix":
-            return cls(address, _listening(_bind_unix(address.path), backlog))
+            return cls(address, _listening(_bind_unix(address.path, umask), backlog))
         sock = _bind_tcp(address.host, address.port, reuse_port)
         return cls(address, sock if reuse_port else _listening(sock, backlog), shared=not reuse_port)
 
@@ -176,6 +182,10 @@ def _listening(sock: socket.socket, backlog: int) -> socket.socket:
     if sock.family != socket.AF_UNIX:
         # Connections inherit it: our writes are whole messages, so waiting for more would only delay them.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
     sock.setblocking(False)
     return sock
 
@@ -204,14 +214,14 @@ def _bind_tcp(host: str, port: int, reuse_port: bool) -> socket.socket:
     return sock
 
 
-def _bind_unix(path: str) -> socket.socket:
+def _bind_unix(path: str, umask: int) -> socket.socket:
     """A bound Unix socket. One left behind by a dead server is removed, one in use is not."""
     if not path.startswith("\0"):
         _remove_stale(path)
     with ExitStack() as undo:
         sock = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-        # The proxy in front runs as another user; who may come in is for the directory to say.
-        before = os.umask(0)
+        # By default 0: the proxy in front runs as another user, and who may come in is for the directory to say.
+        before = os.umask(umask)
         try:
             sock.bind(path)
         finally:
@@ -242,7 +252,7 @@ class Listeners(dict[str, Listener]):
     """Listeners by name."""
 
     def reconcile(
-        self, wanted: Iterable[Address], backlog: int, *, reuse_port: bool = False
+        self, wanted: Iterable[Address], backlog: int, *, reuse_port: bool = False, umask: int = 0
     ) -> tuple["Listeners", list[Listener]]:
         """Keep what is still wanted, open what is new, return what may be closed later. All or nothing.
 
@@ -253,16 +263,16 @@ class Listeners(dict[str, Listener]):
             for address in wanted:
                 listener = self.get(address.name)
                 if listener is None:
-                    listener = _open(address, backlog, reuse_port)
+                    listener = _open(address, backlog, reuse_port, umask)
                     undo.callback(listener.discard)
                 result[address.name] = listener
             undo.pop_all()
         return result, [listener for name, listener in self.items() if name not in result]
 
 
-def _open(address: Address, backlog: int, reuse_port: bool) -> Listener:
+def _open(address: Address, backlog: int, reuse_port: bool, umask: int) -> Listener:
     try:
-        return Listener.open(address, backlog, reuse_port=reuse_port)
+        return Listener.open(address, backlog, reuse_port=reuse_port, umask=umask)
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), address.name) from error
     except UnicodeError as error:  # no name that DNS could have: Python refuses to ask for it

@@ -9,6 +9,7 @@ from typing import Any
 
 from monoceros import cli
 from monoceros.arbiter.arbiter import Arbiter
+from monoceros.arbiter.reexec import Launch
 from monoceros.settings import Settings, SettingsError
 from monoceros.settings.load import load
 from monoceros.settings.place import enter
@@ -27,6 +28,7 @@ def run(app: str | Callable[..., Any], given: Mapping[str, object]) -> None:
         raise TypeError(f"run() takes an application or MODULE:NAME, not an object of type {type(app).__name__!r}")
     application = None if isinstance(app, str) else app
     environ, launched = cli.starting_point()
+    launch = Launch.remember(environ)
     call = {"app": app if isinstance(app, str) else name_of(app), **given}
 
     def reload_settings() -> Settings:
@@ -41,7 +43,7 @@ def run(app: str | Callable[..., Any], given: Mapping[str, object]) -> None:
     if settings.factory and application is not None:
         application = application()
     with signals_kept():
-        status = Arbiter(settings, reload_settings, application).run()
+        status = Arbiter(settings, reload_settings, launch, application).run()
     if status:
         raise SystemExit(status)
 

@@ -44,10 +44,15 @@ class Daemon:
 
     def __init__(self, stack: ExitStack, *, inherit: bool = False, **options: Any) -> None:
         (reader, commands), (life, end), (answers, writer) = (os.pipe() for _ in range(3))
+        environ = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
         code = DAEMON.format(inherit=inherit, reader=reader, life=life, writer=writer)
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         self.launcher = subprocess.Popen(
-            [sys.executable, "-c", code], pass_fds=(reader, life, writer), text=True, **{**streams, **options}
+            [sys.executable, "-c", code],
+            pass_fds=(reader, life, writer),
+            text=True,
+            env=environ,
+            **{**streams, **options},
         )
         for fd in (reader, life, writer):
             os.close(fd)

@@ -257,11 +257,11 @@ def test_of_many_that_start_at_once_one_gets_it(tmp_path: Path, dead: int) -> No
                 racer.stdin.flush()
             return [racer.stdout.readline().decode().strip() for racer in racers if racer.stdout]
 
-        for number in range(100):
+        for number in range(200):
             path = tmp_path / str(number)
             if number % 2:
                 path.write_text(f"{dead}\n")
             said = race(path)
             assert said.count("mine") == 1, said
             assert path.read_text() == f"{racers[said.index('mine')].pid}\n"
-    assert len(os.listdir(tmp_path)) == 100
+    assert len(os.listdir(tmp_path)) == 200

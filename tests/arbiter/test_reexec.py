@@ -173,11 +173,13 @@ def test_descriptors_of_something_else(stack: ExitStack) -> None:
     connected, other = socket.socketpair()
     stack.enter_context(connected)
     stack.enter_context(other)
-    file = stack.enter_context(open(os.devnull))
-    for wrong in (datagrams, connected, file):
-        with pytest.raises(HandoverError, match=f"GUNICORN_FD = '{wrong.fileno()}'"):
-            inherited({"GUNICORN_PID": PARENT, "GUNICORN_FD": str(wrong.fileno())})
-        assert is_open(wrong.fileno())
+    reader, writer = os.pipe()
+    for fd in (reader, writer):
+        stack.callback(os.close, fd)
+    for wrong in (datagrams.fileno(), connected.fileno(), reader):
+        with pytest.raises(HandoverError, match=f"GUNICORN_FD = '{wrong}'"):
+            inherited({"GUNICORN_PID": PARENT, "GUNICORN_FD": str(wrong)})
+        assert is_open(wrong)
 
 
 # Which socket is for which address.
@@ -262,7 +264,7 @@ def test_a_descriptor_that_is_wanted_by_its_number(listen: Callable[..., socket.
 
 # Listens, forks, and becomes what is given as code, under the name of a server that hands over.
 PREDECESSOR = """
-import os, signal, socket, sys
+import fcntl, os, signal, socket, sys
 from dataclasses import replace
 from monoceros.arbiter.reexec import Launch, exec_successor, successor_environ
 from monoceros.settings.values import address
@@ -271,21 +273,25 @@ launch = Launch.remember()
 os.environ["LATER"], os.environ["PWD"] = "x", "/tmp"
 os.chdir("/tmp")
 socks = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
-fds = [sock.fileno() for sock in socks]
+ports = [str(sock.getsockname()[1]) for sock in socks]
+fds = [sock.detach() for sock in socks]
 signals = Signals([signal.SIGTERM, signal.SIGUSR1])
+{prepare}
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGUSR1])
 master = os.getpid()
 child = os.fork()
 if child == 0:
+    {begin}
     activated = os.getpid() if {activated} else None
     environ = successor_environ(launch.environ, master, fds[::-1], activated=activated)
-    launch = replace(launch, argv=(launch.executable, "-c", sys.argv[1], *(str(sock.getsockname()[1]) for sock in socks)))
+    launch = replace(launch, argv=(launch.executable, "-c", sys.argv[1], *ports))
     try:
         exec_successor({launch}, environ, fds[::-1])
     except OSError as error:
         print(error, flush=True)
         os._exit(1)
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+sys.exit(f"got {{signals.drain()}}, status {{status}}" if status < 0 else status)
 """
 
 SUCCESSOR = """
@@ -311,8 +317,10 @@ print(json.dumps({
 """
 
 
-def succession(successor: str, *, activated: bool = False, launch: str = "launch") -> subprocess.CompletedProcess[str]:
-    code = PREDECESSOR.format(activated=activated, launch=launch)
+def succession(
+    successor: str, *, activated: bool = False, launch: str = "launch", prepare: str = "", begin: str = "pass"
+) -> subprocess.CompletedProcess[str]:
+    code = PREDECESSOR.format(activated=activated, launch=launch, prepare=prepare, begin=begin)
     return subprocess.run(
         [sys.executable, "-c", code, successor], capture_output=True, text=True, timeout=SECONDS, cwd="/"
     )
@@ -335,9 +343,14 @@ def test_a_successor() -> None:
     }
 
 
-def test_a_successor_of_one_that_systemd_gave_its_sockets() -> None:
-    """They have the numbers 3 and 4 again, in the same order."""
-    done = succession(SUCCESSOR, activated=True)
+# To higher numbers, so that 3 and 4 are free.
+MOVED = "fds = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 20) for fd in fds]; [os.close(fd) for fd in (3, 4)]"
+
+
+@pytest.mark.parametrize("prepare", ["", MOVED], ids=["the other way round", "elsewhere"])
+def test_a_successor_of_one_that_systemd_gave_its_sockets(prepare: str) -> None:
+    """They have the numbers 3 and 4 again, in the order in which they are handed over."""
+    done = succession(SUCCESSOR, activated=True, prepare=prepare)
     assert done.stderr == ""
     said = json.loads(done.stdout)
     first, second = said["wanted"]
@@ -345,6 +358,11 @@ def test_a_successor_of_one_that_systemd_gave_its_sockets() -> None:
     assert said["ports"] == {"fd://3": second, "fd://4": first}
     assert said["is the parent"]
     assert said["left"] == []
+
+
+def test_a_signal_to_the_successor_is_not_the_predecessors() -> None:
+    done = succession(SUCCESSOR, begin="os.kill(os.getpid(), signal.SIGTERM)")
+    assert (done.stdout, done.stderr) == ("", "got b'', status -15\n")
 
 
 @pytest.mark.parametrize(
@@ -427,14 +445,14 @@ def test_gunicorn_hands_over(tmp_path: Path, stack: ExitStack) -> None:
     """The same command twice, as after an update that put us in Gunicorn's place."""
     pytest.importorskip("gunicorn")
     app_in(tmp_path)
-    (tmp_path / "server.py").write_text(f"""
+    (tmp_path / "server.py").write_text("""
 import json, os, sys
 if "GUNICORN_PID" in os.environ:
     from monoceros.arbiter.reexec import adopt, inherited
     from monoceros.settings.values import address
     predecessor, fds = inherited(os.environ)
     found = adopt([address(sys.argv[2])], fds)
-    said = [predecessor, {{str(address): sock.getsockname()[1] for address, sock in found.items()}}]
+    said = [predecessor, {str(address): sock.getsockname()[1] for address, sock in found.items()}]
     with open("said.part", "w") as file:
         json.dump(said, file)
     os.rename("said.part", "said")

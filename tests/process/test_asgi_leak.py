@@ -11,7 +11,7 @@ from server import Server, wait_for
 Serve = Callable[..., Server]
 
 # So many fill the caches, and let the heap find its size; then as many of each kind.
-WARM = 1200
+WARM = 1000
 MANY = 3000
 
 

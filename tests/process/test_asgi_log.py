@@ -54,11 +54,8 @@ def logged(server: Server, lines: int) -> list[tuple[str, ...]]:
     return [match.groups() for match in found if match]
 
 
-@pytest.mark.parametrize("loop", ["auto", "asyncio"])
-def test_status_size_and_duration(serve: Serve, loop: str) -> None:
-    server = serve(
-        "app:app", "--asgi-loop", loop, "--access-logfile", "-", "--access-logformat", FORMAT, files=FILES
-    ).ready()
+def test_status_size_and_duration(serve: Serve) -> None:
+    server = serve("app:app", "--access-logfile", "-", "--access-logformat", FORMAT, files=FILES).ready()
     server.get("/?a=b")
     server.get("/slow")
     server.get("/slow", method="HEAD")

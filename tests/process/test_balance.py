@@ -82,3 +82,12 @@ def test_a_stop_in_the_middle_loses_nothing(serve: Serve) -> None:
     assert load.errors == []
     assert load.refused == CLIENTS
     assert "ERROR" not in server.stderr
+
+
+@pytest.mark.parametrize("kind", ["sync", "gthread"])
+def test_one_connection_at_a_time(serve: Serve, kind: str) -> None:
+    """Nobody has more connections than another, so they take turns."""
+    server = start(serve, "-k", kind, "--threads", "1" if kind == "sync" else "4", "--keep-alive", "0")
+    shares = Counter(server.get("/").text for _ in range(2000))
+    assert len(shares) == WORKERS
+    assert max(shares.values()) * WORKERS / 2000 <= AT_MOST, shares

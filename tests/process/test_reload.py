@@ -69,8 +69,14 @@ def test_code_that_does_not_work(serve: Serve) -> None:
     (server.directory / "app.py").write_text("1 / 0")
     server.signal(signal.SIGHUP)
     server.expect("ZeroDivisionError")
-    server.expect(r"worker=3 gen=2 pid=\d+ could not boot, next try in 1 s")
-    assert set(old) <= set(server.workers())
+    server.expect(
+        r"\[ERROR\] Generation 2 called off, generation 1 serves on: "
+        r"worker=3 gen=2 pid=\d+ could not boot: it exited with code 3, its lines above say why"
+    )
+    assert server.workers() == old
+    assert version(server) == "version 1"
+    server.signal(signal.SIGKILL, old[0])  # whoever dies now is replaced by what there is
+    server.expect(r"worker=\d gen=1 pid=\d+ could not boot, next try in 1 s")
     assert version(server) == "version 1"
     (server.directory / "app.py").write_text(code(3))
     server.signal(signal.SIGHUP)
@@ -151,12 +157,57 @@ def test_another_address(serve: Serve) -> None:
 
 def _refused(server: Server) -> bool:
     try:
-        server.connect().close()
+        server.connect(seconds=0.2).close()
     except ConnectionRefusedError:
         return True
-    except ConnectionResetError:
-        return False  # it was closed while we came
+    except (ConnectionResetError, TimeoutError):
+        return False  # it was closed while we came, or is about to be
     return False
+
+
+def test_a_boot_that_takes_too_long(serve: Serve) -> None:
+    server = serve("-w", "2", "app:app", "--boot-timeout", "2", files={"app.py": code(1)}).ready(workers=2)
+    old = server.workers()
+    (server.directory / "app.py").write_text("import threading\nthreading.Event().wait()")
+    server.signal(signal.SIGHUP)
+    server.expect("Generation 2 called off, generation 1 serves on: .* it was not ready within 2 s", seconds=20)
+    assert server.workers() == old
+
+
+def test_new_settings_of_a_generation_that_is_called_off(serve: Serve) -> None:
+    """Addresses, variables and logs are those of before."""
+    app = code(1).replace("version 1", "{os.environ.get('COLOUR')}")
+    conf = "bind = '127.0.0.1:{port}'\nraw_env = ['COLOUR=red']\n"
+    server = serve("-c", "conf.py", "app:app", bind=None, files={"app.py": app, "conf.py": conf}).ready()
+    (pid,) = server.workers()
+    (server.directory / "conf.py").write_text(
+        f"bind = ['127.0.0.1:{server.port}', 'unix:new.sock']\nraw_env = ['COLOUR=blue']\nerrorlog = 'other.log'\n"
+    )
+    (server.directory / "app.py").write_text("1 / 0")
+    server.signal(signal.SIGHUP)
+    server.expect("Generation 2 called off, generation 1 serves on")
+    assert "ZeroDivisionError" in (server.directory / "other.log").read_text()
+    assert not (server.directory / "new.sock").exists()
+    (server.directory / "app.py").write_text(app)
+    server.signal(signal.SIGKILL, pid)
+    server.expect("was sent SIGKILL!")
+    assert version(server) == "red"
+
+
+def test_another_reload_in_the_middle_of_one(serve: Serve) -> None:
+    """The one that has not got far is called off, and the last one wins."""
+    server = serve("-w", "2", "app:app", files={"app.py": code(1)}).ready(workers=2)
+    old = server.workers()
+    (server.directory / "app.py").write_text("import threading\nthreading.Event().wait()")
+    server.signal(signal.SIGHUP)
+    server.expect("Booting worker", times=3)
+    (server.directory / "app.py").write_text(code(3))
+    server.signal(signal.SIGHUP)
+    server.expect("Generation 2 called off, generation 1 serves on: another reload was asked for")
+    server.expect(r"Generation 3 serves after \d+\.\d s")
+    assert len(server.workers()) == 2
+    assert set(old).isdisjoint(server.workers())
+    assert version(server) == "version 3"
 
 
 def test_a_request_that_runs_is_finished_by_the_old_code(serve: Serve) -> None:

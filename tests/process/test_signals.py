@@ -152,13 +152,6 @@ def test_winch_is_for_terminals(serve: Serve) -> None:
     assert server.get("/").status == 200
 
 
-def test_usr2_does_not_end_the_server(serve: Serve) -> None:
-    server = serve("app:app", files=FILES).ready()
-    server.signal(signal.SIGUSR2)
-    server.expect("WARNING.*SIGUSR2 ignored")
-    assert server.get("/").status == 200
-
-
 def test_what_is_meant_for_the_master_does_not_hurt_a_worker(serve: Serve) -> None:
     server = serve("app:app", files=FILES).ready()
     (worker,) = server.workers()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from signal import SIGTERM
@@ -288,32 +287,21 @@ def app(environ, start_response):
     assert server.wait() == 0
 
 
-# Recycling: a stop of one worker
+# drain_delay
 
 
-@THREADS
-def test_max_requests(serve: Serve, threads: str) -> None:
-    clients = 4
-    server = serve(
-        "-w", "2", "app:app", "--threads", threads, "--max-requests", "50", "--max-requests-jitter", "20", files=FILES
-    ).ready()
-    with Load(server, clients) as load:
-        server.expect(r"\[INFO\] Autorestarting worker after current request\.", times=6, seconds=30)
-    server.expect(r"Worker exiting \(pid: \d+\)", times=6)
-    assert load.errors == []
-    assert load.refused == 0
-    gone = set(load.answers) - set(server.workers())
-    # What its clients had sent when it began to leave is answered, too.
-    assert all(50 <= load.answers[pid] <= 70 + clients for pid in gone)
-    assert "ERROR" not in server.stderr
+def test_serving_on_for_a_while(serve: Serve) -> None:
+    """Clients that come meanwhile are served, kept-alive connections kept; a second signal ends the delay."""
+    server = serve("app:app", "--drain-delay", "60", files=FILES).ready()
+    with Client(server) as client:
+        server.signal(SIGTERM)
+        server.expect("Serving on for 60 s before the stop")
+        assert client.ask().answer()[0] == 200
+        assert not client.closing
+        assert server.get("/").status == 200
+    assert server.stop() == 0
 
 
-def test_max_requests_with_one_worker(serve: Serve) -> None:
-    """Its clients wait for the next one, and notice nothing else."""
-    server = serve("app:app", "--max-requests", "10", files=FILES).ready()
-    with Load(server, 4) as load:
-        server.expect("Autorestarting", times=5, seconds=30)
-    assert load.errors == []
-    assert load.refused == 0
-    server.signal(signal.SIGTTIN)
+def test_the_delay_ends_by_itself(serve: Serve) -> None:
+    server = serve("app:app", "--drain-delay", "0.2", files=FILES).ready()
     assert server.stop() == 0

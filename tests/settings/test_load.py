@@ -551,11 +551,8 @@ def test_what_the_reloader_watches(loads: Load, tmp_path: Path) -> None:
     assert settings.reload_extra_files == (f"{tmp_path}/a.txt", f"{tmp_path}/none/*.html")
     assert settings.reload_dirs == (f"{tmp_path}/src",)
     assert settings.reload_includes == ("*.html",)
-    with pytest.raises(SettingsError) as caught:
-        loads(conf="reload_extra_files = ['b.txt']")
-    named = f"reload_extra_files = ('{tmp_path}/b.txt',)"
-    assert str(caught.value).replace("...", named[76:]).startswith(named[:77])
-    assert str(caught.value).endswith(f"(gunicorn.conf.py:1): there is no file {tmp_path}/b.txt")
+    with pytest.raises(SettingsError, match=r"\(gunicorn\.conf\.py:1\): there is no file /b\.txt$"):
+        loads(conf="reload_extra_files = ['/b.txt']")
 
 
 # Hooks

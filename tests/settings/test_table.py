@@ -170,6 +170,26 @@ def written(row: Row) -> object:
     return names[row.name]
 
 
+# What is any text at all: names and paths, which are looked up later.
+FREE = """config wsgi_app pythonpath root_path env_file app_dir pidfile worker_tmp_dir tmp_upload_dir paste
+default_proc_name proc_name accesslog access_log_format errorlog loglevel logconfig logconfig_json chdir
+uds worker_class reload_dirs reload_includes reload_excludes reload_extra_files"""
+
+
+@EVERY_ROW
+def test_what_is_no_value(row: Row) -> None:
+    """The message says what would be right, so that a sentence can be made of it."""
+    for wrong in (object(), "\x01 ?!["):
+        if wrong == "\x01 ?![" and row.name in FREE.split():
+            assert row.parse(wrong)
+            continue
+        with pytest.raises(ValueError) as caught:
+            row.parse(wrong)
+        assert str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert not str(caught.value).endswith(".")
+
+
 @EVERY_ROW
 def test_a_row_says_what_it_means(row: Row) -> None:
     assert row.help.endswith(".")

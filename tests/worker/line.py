@@ -13,6 +13,7 @@ from monoceros.listener import Listener, Listeners
 from monoceros.scoreboard import Scoreboard, clock
 from monoceros.settings.table import Settings
 from monoceros.worker.base import Berth
+from monoceros.worker.member import Member
 from monoceros.worker.thread import ThreadWorker
 
 GET = b"GET /page HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -40,7 +41,9 @@ class Line:
         board = Scoreboard(1)
         slot = board.take()
         assert slot is not None
-        self.worker = ThreadWorker(Berth(1, 1, slot, board, using, Listeners(a=listener), os.getppid()), app)
+        self.worker = ThreadWorker(
+            Berth(1, 1, slot, board, using, Listeners(a=listener), os.getppid(), -1, Member(1, using, 0, []), None), app
+        )
         self.worker.epoll = select.epoll()
         self.client = socket.create_connection(listener.bound, timeout=LONG)
         sock, self.peer = listener.sock.accept()

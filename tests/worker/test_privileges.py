@@ -117,18 +117,24 @@ def test_a_user_may_not() -> None:
 
 
 @as_root
-def test_a_way_back_is_no_farewell() -> None:
-    """A capability that outlives the change of user."""
+@pytest.mark.parametrize(
+    ("before", "wanted", "described"),
+    [
+        ("pass", f"{NOBODY}, None", f"user {NOBODY} (nobody) and group 0 (root)"),
+        (f"os.setuid({NOBODY})", f"None, {GROUP}", f"user {NOBODY} (nobody) and group {GROUP}"),
+    ],
+)
+def test_a_way_back_is_no_farewell(before: str, wanted: str, described: str) -> None:
+    """Capabilities that outlive the change of user."""
     said = run(f"""
 import ctypes
-# securebits(7): SECBIT_NO_SETUID_FIXUP, prctl(2): PR_SET_SECUREBITS
+# prctl(2): PR_SET_SECUREBITS, capabilities(7): SECBIT_NO_SETUID_FIXUP
 assert ctypes.CDLL(None).prctl(28, 1 << 2, 0, 0, 0) == 0
-drop({NOBODY}, {GROUP}, False)
+{before}
+drop({wanted}, False)
 print("went on")
 """)
-    assert said == [
-        f"Running as user {NOBODY} (nobody) and group {GROUP}, but with the right to change that (CAP_SETUID)"
-    ]
+    assert said == [f"Running as {described}, but with the right to change that (CAP_SETUID or CAP_SETGID)"]
 
 
 @as_root

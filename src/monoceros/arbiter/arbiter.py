@@ -1,39 +1,41 @@
-"""The master process: one selector, a table of signals, and hands that fork and kill.
+"""The master process: one selector, a table of signals, and a crew of workers.
 
 It has no thread, no event loop and, unless `preload_app` asks for it, nothing of the application.
 """
 
-import errno
 import logging
 import os
 import selectors
 import signal
 import sys
+import time
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import replace
+from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import monoceros
-from monoceros import app, scoreboard, worker
-from monoceros.arbiter import causes
-from monoceros.arbiter.children import LAST_WORDS, Abort, Child, Children, Kill, Retire, Spawn
-from monoceros.listener import Listeners
-from monoceros.ops import log
-from monoceros.scoreboard import BOOTING, GENERATION, PID, STATE, Scoreboard, clear, clock
-from monoceros.settings import aliases, place
-from monoceros.settings.load import changes
-from monoceros.settings.table import Settings, SettingsError
+from monoceros import app, reloader, scoreboard
+from monoceros.arbiter import causes, start
+from monoceros.arbiter.children import LAST_WORDS, Abort, Child, Kill
+from monoceros.arbiter.crew import Crew
+from monoceros.arbiter.daemon import Launcher
+from monoceros.arbiter.pidfile import Pidfile
+from monoceros.arbiter.reexec import HandoverError, Launch
+from monoceros.arbiter.rollout import Refused, Rollout, give_away
+from monoceros.arbiter.server import Server
+from monoceros.arbiter.start import Halt, entitle, reason_of
+from monoceros.arbiter.succession import Succession
+from monoceros.arbiter.systemd import Notifier
+from monoceros.listener import Listener, Listeners
+from monoceros.ops import hooks, log
+from monoceros.scoreboard import LEAVING, NEVER, after, clock
+from monoceros.settings.table import Settings
 from monoceros.signals import Signals, name
+from monoceros.worker.member import Member
+from monoceros.worker.privileges import PrivilegeError
 
 error_log = logging.getLogger("gunicorn.error")
-
-# How long a worker may take to import its application, in seconds. Models of several gigabytes take a minute.
-BOOT_TIMEOUT: Final = 120.0
-
-# An address may be in use because its last owner is still leaving: this many tries, so many seconds apart.
-BIND_TRIES: Final = 5
-BIND_PAUSE: Final = 1.0
 
 # A sleep that took this much longer than asked, in milliseconds, and how long the workers then get to speak up.
 STOPPED: Final = 2_500
@@ -44,148 +46,157 @@ LENIENT_LOOK: Final = 0.1
 HURRY: Final = 2.0
 
 
-class Halt(Exception):
-    """The server cannot go on, or has been told to stop. `status` is what to exit with."""
-
-    def __init__(self, reason: str, status: int) -> None:
-        super().__init__(reason)
-        self.status = status
-
-
-class Arbiter:
+class Arbiter(Server):
     """The master of a server with these settings. `reload_settings` reads them anew; it raises `SettingsError`.
 
-    `application` is what the workers serve, if it needs no import.
+    `launch` is how the process was started. `application` is what the workers serve, if it needs no import.
+    `launcher` waits to hear how the start went.
     """
 
     def __init__(
         self,
         settings: Settings,
         reload_settings: Callable[[], Settings],
+        launch: Launch,
         application: app.Application | None = None,
+        launcher: Launcher | None = None,
     ) -> None:
         self.settings = settings
         self.pid = os.getpid()
-        self.children = Children()
+        self.crew = Crew(self)
+        self.children = self.crew.children
         self.listeners = Listeners()
-        self.scoreboard = Scoreboard()
         self.application = application
+        self.launcher = launcher or Launcher()
+        self.rollout: Rollout | None = None
+        self.watcher: reloader.Watcher | None = None
+        self.pidfile: Pidfile | None = None
+        self.notifier = Notifier(os.environ)
         self._reload_settings = reload_settings
-        self._environ = dict(os.environ)
-        self._oom_kills = causes.oom_kills()
+        self._launch = launch
         self._stopping = False
+        self._stop_at = NEVER
+        self._watchdog_at = 0 if self.notifier.watchdog_interval else NEVER
         self._lenient_until = 0
+        self._told_ready = False
 
     def run(self) -> int:
         """Serve until told to stop. Returns the exit status."""
+        status, reason = 255, "Unhandled exception in main loop"
         try:
             log.setup(self.settings)
         except OSError as error:
             print(f"Error: {error}", file=sys.stderr)
+            self.launcher.failed(1, f"Error: {error}")
             return 1
         try:
             self._start()
             while True:
                 self._turn()
         except Halt as halt:
+            status, reason = halt.status, str(halt)
             self._stop(quick=halt.status != 0)
             level = logging.ERROR if halt.status else logging.INFO
-            error_log.log(level, "Shutting down: Master")
-            if str(halt):
+            error_log.log(level, "Shutting down: %s", self.name)
+            if reason:
                 error_log.log(level, "Reason: %s", halt)
-            return halt.status
         except Exception:
-            # Our own error. The workers go in order; the status is what Gunicorn exits with.
+            # Our own error, or that of a hook. The workers go in order; the status is what Gunicorn exits with.
             error_log.exception("Unhandled exception in main loop")
             self._stop(quick=False)
-            return 255
         finally:
-            # What there was to do is done, and who asks for it once more does not change how we exit.
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-                signal.signal(number, signal.SIG_IGN)
+            self._farewell()
+        self.launcher.failed(status, f"Error: {reason or 'it was told to stop'}")
+        return status
+
+    def _farewell(self) -> None:
+        """What there was to do is done."""
+        if self.pidfile is not None:
+            start.attempt(self.pidfile.remove)
+        hooks.notify(self.settings, "on_exit", self)
+        # Who asks for a stop once more does not change how we exit.
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_IGN)
 
     def _start(self) -> None:
-        log.capture_output(self.settings)
-        entitle("master", self.settings)
-        for note in self.settings.notes:
-            error_log.warning("%s", note)
         self.signals = Signals(self.HANDLERS)
         self.selector = selectors.DefaultSelector()
         self.selector.register(self.signals, selectors.EVENT_READ)
-        error_log.info("Starting monoceros %s", monoceros.__version__)
-        if self.settings.preload_app:
-            self._preload()
-        self._listen()
-        self._tell_where()
-        error_log.info("Using worker: %s", self.settings.worker_class)
-        self.children.begin(self.settings.workers)
-
-    def _tell_where(self) -> None:
-        error_log.info("Listening at: %s (%s)", ",".join(map(str, self.listeners.values())), self.pid)
-
-    def _preload(self) -> None:
+        self.selector.register(self.crew.bell, selectors.EVENT_READ)
+        log.capture_output(self.settings)
+        settings = self.settings = start.activated(self.settings)
         try:
-            self.application = app.load(self.settings.wsgi_app or "", factory=self.settings.factory)
-        except app.BootError as error:
-            error_log.error("%s", error)
-            raise Halt(reason_of(error.status), error.status) from None
-        except Exception:
-            error_log.exception("Exception while loading the application")
-            raise Halt(reason_of(app.BootError.status), app.BootError.status) from None
-
-    def _listen(self) -> None:
-        settings = self.settings
-        for tries_left in reversed(range(BIND_TRIES)):
-            try:
-                self.listeners, _ = self.listeners.reconcile(
-                    settings.bind, settings.backlog, reuse_port=settings.reuse_port
-                )
-                return
-            except OSError as error:
-                where = error.filename
-                if error.errno != errno.EADDRINUSE:
-                    error_log.error("Cannot listen at %s: %s", where, error.strerror)
-                    raise Halt(f"Can't connect to {where}", 1) from None
-                error_log.error("Connection in use: %s", where)
-                if tries_left:
-                    error_log.debug("Retrying in 1 second.")
-                    self._wait(BIND_PAUSE)
-        error_log.error("Can't connect to %s", where)
-        raise Halt(f"Can't connect to {where}", 1)
+            self.succession: Succession = Succession(
+                self._launch, activated=any(each.kind == "fd" for each in settings.bind)
+            )
+        except HandoverError as error:
+            raise Halt(str(error), 1) from None
+        entitle("master", settings, self.suffix)
+        for note in settings.notes:
+            error_log.warning("%s", note)
+        hooks.call(settings, "nworkers_changed", self, settings.workers, None)
+        error_log.info("Starting monoceros %s", monoceros.__version__)
+        self.pidfile = start.pidfile(settings, self.suffix, self.pid)
+        hooks.call(settings, "on_starting", self)
+        if settings.preload_app:
+            self.application = start.preload(settings)
+        self.listeners = start.listen(settings, self.succession.adopt(settings), self._wait)
+        try:
+            give_away(settings, self.listeners)
+        except PrivilegeError as error:
+            raise Halt(str(error), 1) from None
+        start.tell_where(self.listeners, self.pid)
+        error_log.info("Using worker: %s", settings.worker_class)
+        hooks.call(settings, "when_ready", self)
+        if settings.reload:
+            self.watcher = start.watcher(settings, self.listeners)
+            self.selector.register(self.watcher, selectors.EVENT_READ)
+        self.children.begin(settings.workers)
 
     # The loop.
 
     def _turn(self) -> None:
         """Do what is due, then sleep until something happens or could be missed."""
+        if clock() >= self._stop_at:
+            raise Halt("", 0)
         for action in self.children.step(clock()):
             if clock() < self._lenient_until and isinstance(action, Abort | Kill):
                 continue
-            match action:
-                case Spawn():
-                    if not self._spawn():
-                        break  # what else there was to do is said again next time
-                case Retire(child):
-                    self._retire(child)
-                case Abort(child):
-                    error_log.critical("WORKER TIMEOUT (pid:%s)", child.pid)
-                    error_log.info("On the scoreboard: %s", scoreboard.describe(child.slot))
-                    child.kill_at = clock() + LAST_WORDS
-                    self._signal(child, signal.SIGABRT)
-                case Kill(child):
-                    child.killed = True
-                    self._signal(child, signal.SIGKILL)
+            if not self.crew.act(action):
+                break  # what else there was to do is said again next time
+        self._settle()
+        self._tell_systemd()
         soonest = LENIENT_LOOK if clock() < self._lenient_until else 0.0
-        self._wait(max(soonest, self.children.next_wake(clock())))
+        now = clock()
+        due = min(self._stop_at, self._watchdog_at) - now
+        self._wait(max(soonest, min(self.children.next_wake(now), max(0, due) / 1000)))
+
+    def _tell_systemd(self) -> None:
+        """Tell who waits for it that we serve, once we do; and that we are alive."""
+        if not self._told_ready and self.children.established:
+            self._told_ready = True
+            self.launcher.ready()
+            self.notifier.ready(f"{self.settings.wsgi_app} is served by {self.children.target} workers")
+        now = clock()
+        if now >= self._watchdog_at and self.notifier.watchdog_interval is not None:
+            self.notifier.watchdog()
+            self._watchdog_at = now + int(self.notifier.watchdog_interval * 1000)
 
     def _wait(self, seconds: float) -> None:
-        """Sleep, and handle the signals that end the sleep."""
+        """Sleep, and handle what ends the sleep."""
         due = clock() + int(seconds * 1000)
         if self.selector.select(seconds):
+            with suppress(BlockingIOError):  # it has not rung
+                os.eventfd_read(self.crew.bell)
             for number in self.signals.drain():
                 self._on_signal(number)
+            if self.watcher is not None:
+                self._on_files(self.watcher)
         elif clock() > due + STOPPED:
             # Not the workers are late, all of us were stopped (docker pause, a laptop's lid): let them speak first.
             self._lenient_until = clock() + STOPPED
+        if self.succession is not None and self.succession.promoted():
+            self._promote()
 
     def _on_signal(self, number: int) -> None:
         handler = self.HANDLERS.get(number)
@@ -195,52 +206,41 @@ class Arbiter:
         error_log.log(level, "Handling signal: %s", name(number).removeprefix("SIG").lower())
         handler(self)
 
+    def _on_files(self, watcher: reloader.Watcher) -> None:
+        try:
+            changes = watcher.changes()
+        except reloader.WatcherGone as error:
+            error_log.error("No more reloads: %s", error)
+            self.selector.unregister(watcher)
+            watcher.close()
+            self.watcher = None
+            return
+        for path in changes:
+            error_log.info("Worker reloading: %s modified", path)
+        if changes:
+            self._reload()
+
+    def _promote(self) -> None:
+        """The master before us has gone: its place is ours."""
+        error_log.info("Master has been promoted.")
+        entitle("master", self.settings)
+        if self.pidfile is not None and self.settings.pidfile is not None:
+            start.attempt(partial(self.pidfile.rename, self.settings.pidfile))
+
     # Children.
 
-    def _spawn(self) -> bool:
-        """Fork a worker. False if that is not possible now."""
-        slot = self.scoreboard.take()
-        if slot is None:
-            error_log.error("No more than %d workers are possible.", len(self.children.living))
-            self.children.target = len(self.children.living)
-            return False
-        number, generation = self.children.free_number(), self.children.generation
-        slot[GENERATION] = generation
-        slot[scoreboard.DEADLINE] = scoreboard.after(BOOT_TIMEOUT)
-        slot[STATE] = BOOTING
-        # A signal that comes before the worker can handle it must wait, not get lost.
-        signal.pthread_sigmask(signal.SIG_BLOCK, self.HANDLERS)
-        try:
-            pid = os.fork()
-        except OSError as error:  # the machine, or the container, has no more processes or memory to give
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, self.HANDLERS)
-            clear(slot)
-            self.children.failed(clock())
-            error_log.error("Cannot fork: %s, next try in %g s", error.strerror, self.children.pause)
-            return False
-        if not pid:
-            self._become_worker(number, generation, slot)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, self.HANDLERS)
-        slot[PID] = pid
-        self.children.living.append(Child(pid, number, generation, slot, clock()))
-        return True
-
-    def _become_worker(self, number: int, generation: int, slot: scoreboard.Slot) -> None:
+    def become_worker(self, member: Member, number: int, generation: int, slot: scoreboard.Slot) -> None:
+        """In a process just forked: leave behind what is the master's, and live as a worker."""
         self.selector.close()
         self.signals.close()
-        entitle("worker", self.settings)
-        berth = worker.Berth(
-            number, generation, slot, self.scoreboard, self.settings, self.listeners, self.pid, self.application
-        )
-        worker.start(aliases.kind(self.settings), berth)
-
-    def _retire(self, child: Child, number: int = signal.SIGTERM) -> None:
-        child.leave_by = clock() + int(self.settings.graceful_timeout * 1000) + LAST_WORDS
-        self._signal(child, number)
-
-    def _signal(self, child: Child, number: int) -> None:
-        # It cannot be another process yet: a pid is free again only when we have reaped it.
-        os.kill(child.pid, number)
+        self.launcher.close()
+        if self.watcher is not None:
+            self.watcher.close()
+        if self.rollout is not None:
+            for listener in self.rollout.dropped:
+                listener.close()  # as long as one process has it, clients are not refused
+        entitle("worker", self.settings, self.suffix)
+        self.crew.live(member, number, generation, slot)
 
     def _reap(self) -> None:
         """Take note of who has died. Strangers are ours too where we are process 1."""
@@ -251,85 +251,122 @@ class Arbiter:
                 return
             if not pid:
                 return
-            child = self.children.exited(pid, clock())
-            if child is not None:
-                self._bury(child, status)
+            failed = None if self.succession.ended(pid) else self.crew.bury(pid, status)
+            if failed is not None and not self._stopping:
+                self._cope(*failed)
 
-    def _bury(self, child: Child, status: int) -> None:
-        counted = causes.oom_kills()
-        oom = None if counted is None or self._oom_kills is None else counted > self._oom_kills
-        self._oom_kills = counted
-        told = causes.obituary(child.pid, status, killed=child.killed, oom=oom)
-        if told is not None:
-            error_log.log(*told)
-        failed = child.booting and not child.leaving and not self._stopping
-        clear(child.slot)
-        if not failed:
-            return
-        code = os.waitstatus_to_exitcode(status)
-        if not self.children.established and (code > 0 or child.late):
+    def _cope(self, child: Child, code: int) -> None:
+        """A worker could not boot: stop, give up the new generation, or let it be tried again."""
+        if not self.children.established and (code > 0 or child.late) and self.watcher is None:
             raise Halt(reason_of(code), code if code in (3, 4) else app.BootError.status)
+        if self.children.dispensable and child.generation == self.children.generation:
+            self._call_off(f"{child} could not boot: {causes.of_boot(child.late, code, self.settings.boot_timeout)}")
+            return
         others = sum(other.ready for other in self.children.living)
         error_log.error("%s could not boot, next try in %g s; %d others serve", child, self.children.pause, others)
+
+    # Reload.
+
+    def _reload(self) -> None:
+        """A new generation with new settings and code. On any error the current one serves on."""
+        self._call_off("another reload was asked for")
+        self.notifier.reloading()
+        try:
+            rollout = Rollout.prepare(self.settings, self.listeners, self._reload_settings, self._launch.environ)
+        except Refused as error:
+            error_log.error("Reload refused, generation %d serves on: %s", self.children.generation, error)
+            self.notifier.ready(f"Reload refused: {error}")
+            return
+        self.rollout = rollout
+        before = self.settings
+        self.settings, self.listeners = rollout.settings, rollout.listeners
+        if rollout.moved:
+            start.tell_where(self.listeners, self.pid)
+        self._resize(self.settings.workers, before.workers)
+        self.children.begin(self.settings.workers)
+        try:
+            hooks.call(self.settings, "on_reload", self)
+        except Exception as error:
+            self._call_off(f"on_reload has failed: {error!r}")
+
+    def _call_off(self, why: str) -> None:
+        """Nobody of the new generation has been ready: back to the one before, if there is a new one."""
+        rollout = self.rollout
+        if rollout is None or self.children.proven:
+            return
+        self.rollout = None
+        failed = self.children.generation
+        self.settings, self.listeners = rollout.before, rollout.kept
+        rollout.undo(self._launch.environ)
+        self.children.call_off()
+        error_log.error("Generation %d called off, generation %d serves on: %s", failed, self.children.generation, why)
+        self.notifier.ready(f"Reload failed: {why}")
+
+    def _settle(self) -> None:
+        """Once the new generation has taken over, nobody needs what only the old one had."""
+        rollout, children = self.rollout, self.children
+        if rollout is None or not children.proven:
+            return
+        if not rollout.refusing:
+            rollout.refusing = True
+            self._refuse(rollout.dropped)
+        if any(child.generation != children.generation for child in children.living):
+            return
+        for listener in rollout.dropped:
+            listener.close()
+        self.rollout = None
+        self.notifier.ready(f"Generation {children.generation} serves")
+        error_log.info("Generation %d serves after %.1f s", children.generation, time.monotonic() - rollout.begun)
+
+    def _refuse(self, listeners: list[Listener]) -> None:
+        """Let nobody new in. What another master listens on, too, is not ours alone to close."""
+        if self.succession is None or not self.succession.shares:
+            for listener in listeners:
+                listener.refuse_new()
 
     # Signals: one row each.
 
     def _on_term(self) -> None:
-        raise Halt("", 0)
+        """Stop; or first serve on for a while, so that who sends us clients can be told to send no more."""
+        if not self.settings.drain_delay or self._stop_at != NEVER:
+            raise Halt("", 0)
+        self._stop_at = after(self.settings.drain_delay)
+        self.crew.scoreboard.server[LEAVING] = 1
+        error_log.info("Serving on for %g s before the stop", self.settings.drain_delay)
 
     def _on_quit(self) -> None:
         self._stop(quick=True)
         raise Halt("", 0)
 
     def _on_hup(self) -> None:
-        """A new generation with new settings and code. On any error the current one serves on."""
-        error_log.info("Hang up: Master")
-        try:
-            with ExitStack() as undo:
-                settings = self._keep_fixed(self._reload_settings())
-                listeners, dropped = self.listeners.reconcile(
-                    settings.bind, settings.backlog, reuse_port=settings.reuse_port
-                )
-                for new in listeners.keys() - self.listeners.keys():
-                    undo.callback(listeners[new].discard)
-                place.enter(settings, self.settings, self._environ)
-                undo.callback(place.enter, self.settings, settings, self._environ)
-                log.setup(settings)
-                undo.pop_all()
-        except (SettingsError, OSError) as error:
-            said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
-            error_log.error("Reload refused, generation %d serves on: %s", self.children.generation, said)
-            return
-        moved = listeners.keys() != self.listeners.keys()
-        self.settings, self.listeners = settings, listeners
-        if moved:
-            self._tell_where()
-        for listener in dropped:
-            listener.close()
-        self.children.begin(settings.workers)
-
-    def _keep_fixed(self, settings: Settings) -> Settings:
-        """The new settings, but for what cannot change while the server runs."""
-        fixed = changes(self.settings, settings)
-        if fixed:
-            error_log.warning("Not changed by a reload: %s", ", ".join(fixed))
-        return replace(settings, **{row: getattr(self.settings, row) for row in fixed})
+        error_log.info("Hang up: %s", self.name)
+        self._reload()
 
     def _on_ttin(self) -> None:
-        self.children.target += 1
+        self._resize(self.children.target + 1, self.children.target)
 
     def _on_ttou(self) -> None:
-        self.children.target = max(1, self.children.target - 1)
+        self._resize(max(1, self.children.target - 1), self.children.target)
+
+    def _resize(self, target: int, before: int) -> None:
+        self.children.target = target
+        if target != before:
+            hooks.notify(self.settings, "nworkers_changed", self, target, before)
 
     def _on_usr1(self) -> None:
         log.reopen()
-        self._tell_all(signal.SIGUSR1)
+        self.crew.tell_all(signal.SIGUSR1)
 
     def _on_winch(self) -> None:
-        error_log.debug("SIGWINCH ignored. Not daemonized")
+        """A window that changes its size is no reason, so it counts only where there is none, or a successor."""
+        if self.settings.daemon or self.succession.successor is not None:
+            error_log.info("graceful stop of workers")
+            self.children.target = 0
+        else:
+            error_log.debug("SIGWINCH ignored. Not daemonized")
 
     def _on_usr2(self) -> None:
-        error_log.warning("SIGUSR2 ignored. This version cannot hand over to a new master yet")
+        self.succession.beget(self)
 
     HANDLERS: Final[dict[int, Callable[["Arbiter"], None]]] = {
         signal.SIGCHLD: _reap,
@@ -351,46 +388,32 @@ class Arbiter:
         if self._stopping:
             return
         self._stopping = True
+        if self.reexec_pid:
+            self.notifier.mainpid(self.reexec_pid)
+        else:
+            self.notifier.stopping()
+        if self.watcher is not None:
+            self.watcher.close()
         self.children.target = 0
-        for listener in self.listeners.values():
-            listener.refuse_new()
+        listeners = list(
+            dict.fromkeys([*self.listeners.values(), *(self.rollout.kept.values() if self.rollout else ())])
+        )
+        self._refuse(listeners)
         deadline = clock() + int((HURRY if quick else self.settings.graceful_timeout) * 1000) + LAST_WORDS
-        self._tell_all(signal.SIGQUIT if quick else signal.SIGTERM)
+        self.crew.tell_all(signal.SIGQUIT if quick else signal.SIGTERM)
         while self.children.living and (left := deadline - clock()) > 0:
             self.selector.select(min(left / 1000, 1.0))
             for number in self.signals.drain():
                 if number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
                     error_log.info("Quick shutdown requested")
-                    self._tell_all(signal.SIGQUIT)
+                    self.crew.tell_all(signal.SIGQUIT)
                     deadline = min(deadline, clock() + int(HURRY * 1000))
             self._reap()
         for child in self.children.living:
-            child.killed = True
-            self._signal(child, signal.SIGKILL)
+            self.crew.kill(child)
         while self.children.living:
             self.selector.select(1.0)
             self.signals.drain()
             self._reap()
-        for listener in self.listeners.values():
+        for listener in listeners:
             listener.close()
-
-    def _tell_all(self, number: int) -> None:
-        for child in self.children.living:
-            # While it boots nothing handles QUIT, which would leave a core file behind.
-            self._signal(child, signal.SIGTERM if number == signal.SIGQUIT and child.booting else number)
-
-
-def reason_of(status: int) -> str:
-    """Why the server could not start, in Gunicorn's words."""
-    return "App failed to load." if status == app.AppNotFound.status else "Worker failed to boot."
-
-
-def entitle(role: str, settings: Settings) -> None:
-    """Name the process in the process list, where setproctitle is installed."""
-    try:
-        from setproctitle import setproctitle
-    except ImportError:
-        if settings.proc_name and role == "master":
-            error_log.warning("proc_name has no effect without setproctitle: pip install 'monoceros[setproctitle]'")
-        return
-    setproctitle(f"monoceros: {role} [{settings.proc_name or settings.wsgi_app}]")

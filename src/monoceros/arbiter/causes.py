@@ -75,3 +75,10 @@ def obituary(pid: int, status: int, *, killed: bool, oom: bool | None) -> tuple[
     if oom:
         return logging.ERROR, f"{line} Out of memory: the kernel has killed it."
     return logging.ERROR, f"{line} Not by us, and not for lack of memory, says the kernel."
+
+
+def of_boot(late: bool, code: int, patience: float) -> str:
+    """Why a worker did not get ready: it was late, or ended with this exit code (negative: a signal)."""
+    if late:
+        return f"it was not ready within {patience:g} s"
+    return f"it was sent {signals.name(-code)}" if code < 0 else f"it exited with code {code}, its lines above say why"

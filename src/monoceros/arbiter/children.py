@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final
 
-from monoceros.scoreboard import BOOTING, DEADLINE, DRAINING, NEVER, READY, STATE, Slot
+from monoceros.scoreboard import BOOTING, DEADLINE, DRAINING, NEVER, READY, STATE, TIRED, Slot
 
 # After a failed boot the next try waits, each time twice as long, in milliseconds: a database that is away
 # comes back sooner if it is not knocked at all the time.
@@ -12,6 +12,10 @@ LONGEST_PAUSE: Final = 30_000
 
 # What a worker gets to write down its stacks after SIGABRT, in milliseconds.
 LAST_WORDS: Final = 1_000
+
+# Of so many workers one at a time is replaced that has asked for it: its successor is ready before it leaves, so
+# more at once would double the memory that an application needs.
+ONE_OF: Final = 4
 
 # How often to look at the scoreboard while somebody boots, and at the longest, in milliseconds.
 BOOT_LOOK: Final = 50
@@ -50,6 +54,11 @@ class Child:
     def booted(self) -> bool:
         """It has been ready, for however short: only then can it drain, and perhaps it does by now."""
         return self.slot[STATE] in (READY, DRAINING)
+
+    @property
+    def tired(self) -> bool:
+        """It serves, but has asked to be replaced."""
+        return self.ready and bool(self.slot[TIRED])
 
     @property
     def late(self) -> bool:
@@ -105,7 +114,7 @@ class Children:
     """The workers there are, and the number there should be.
 
     `established` says that some worker has been ready at some time: from then on a failed boot is retried
-    instead of ending the server.
+    instead of ending the server. `proven` says that of the present generation: before, it may be called off.
     """
 
     def __init__(self) -> None:
@@ -113,14 +122,32 @@ class Children:
         self.generation = 0
         self.target = 0
         self.established = False
+        self.proven = True
+        self._generations = 0
+        self._before = 0, 0  # generation and target to return to
         self._pause = 0
         self._failed_at = 0
 
     def begin(self, target: int) -> None:
-        """A new generation of `target` workers is to take over."""
-        self.generation += 1
+        """A new generation of `target` workers is to take over; the one before serves until it can."""
+        if self.proven:
+            self._before = self.generation, self.target
+        self.proven = False
+        self._generations += 1
+        self.generation = self._generations
         self.target = target
         self._pause = 0
+
+    def call_off(self) -> None:
+        """The new generation, of which nobody has been ready, is not to come: the one before goes on."""
+        self.generation, self.target = self._before
+        self.proven = True
+        self._pause = 0
+
+    @property
+    def dispensable(self) -> bool:
+        """May the new generation be called off? It is not proven, and others serve."""
+        return not self.proven and any(child.ready for child in self.living)
 
     def free_number(self) -> int:
         """The lowest number that no living worker has."""
@@ -131,6 +158,7 @@ class Children:
         """Take note of who has become ready."""
         booted = [child for child in self.living if child.booted]
         self.established |= bool(booted)
+        self.proven |= any(child.generation == self.generation for child in booted)
         if any(child.born >= self._failed_at for child in booted):
             self._pause = 0
 
@@ -138,13 +166,13 @@ class Children:
         """What brings us closer to `target` ready workers of this generation. Only says; the arbiter does.
 
         A new generation sends one scout first. As its workers get ready, as many of the old retire; those of
-        the old that have not got ready by now are not needed any more.
+        the old that have not got ready by now are not needed any more. Tired ones retire as they are replaced.
         """
         self.look()
-        fresh, older = self._staying()
-        stale = [child for child in older if child.ready]
-        obsolete = [child for child in older if not child.ready]
-        ready = [child for child in fresh if child.ready]
+        fresh, others = self._staying()
+        stale = [child for child in others if child.ready]
+        obsolete = [child for child in others if not child.ready]
+        ready = sorted((child for child in fresh if child.ready), key=lambda child: not child.tired)
         missing = self._missing(fresh, stale)
         if self._pause:
             missing = min(missing, 1) if now >= self._failed_at + self._pause else 0
@@ -156,11 +184,11 @@ class Children:
         ]
 
     def _staying(self) -> tuple[list[Child], list[Child]]:
-        """Who is not about to leave: of this generation, and of those before it."""
+        """Who is not about to leave: of this generation, and of others."""
         staying = [child for child in self.living if not child.leaving]
         return (
             [child for child in staying if child.generation == self.generation],
-            [child for child in staying if child.generation < self.generation],
+            [child for child in staying if child.generation != self.generation],
         )
 
     def _missing(self, fresh: list[Child], stale: list[Child]) -> int:
@@ -168,7 +196,12 @@ class Children:
         if self._pause and any(child.booting for child in fresh):
             return 0
         scouting = stale and not any(child.ready for child in fresh)
-        return max(0, (min(1, self.target) if scouting else self.target) - len(fresh))
+        if scouting:
+            return max(0, min(1, self.target) - len(fresh))
+        tired = sum(child.tired for child in fresh)
+        # A successor that is there already, or on its way, is one more than there should be.
+        wanted = self.target + min(tired, max(1, self.target // ONE_OF))
+        return max(0, min(wanted - len(fresh), self.target - (len(fresh) - tired)))
 
     def _overdue(self, now: int) -> list[Action]:
         late = [child for child in self.living if child.deadline <= now]

@@ -26,8 +26,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-# As Uvicorn has them. Our `send` raises an OSError when the client is gone, as 2.4 asks for, but frameworks that are told
-# so rely on it alone: a stream that has nothing to send would not notice that nobody listens.
+# As Uvicorn has them. Our `send` raises an OSError when the client is gone, as 2.4 asks for, but frameworks that are
+# told so rely on it alone: a stream that has nothing to send would not notice that nobody listens.
 VERSIONS: Final = {"version": "3.0", "spec_version": "2.3"}
 WEBSOCKET_VERSIONS: Final = {"version": "3.0", "spec_version": "2.4"}
 
@@ -92,6 +92,7 @@ def scope(connection: Scope, request: Request, decision: Decision) -> Scope:
         headers[first : first + len(fields.overrides)] = [(each.name, each.value) for each in fields.overrides]
     if line.authority is not None and decision.host is None:
         _replace_host(headers, line.authority.encode("ascii"))
+    result["asgi"] = result["asgi"].copy()
     result["extensions"] = result["extensions"].copy()
     if "state" in result:
         result["state"] = result["state"].copy()
@@ -105,7 +106,7 @@ def websocket_scope(connection: Scope, request: Request, decision: Decision, sub
     result = scope(connection, request, decision)
     del result["method"]
     result["type"] = "websocket"
-    result["asgi"] = WEBSOCKET_VERSIONS
+    result["asgi"] = WEBSOCKET_VERSIONS.copy()
     result["scheme"] = "wss" if decision.scheme == "https" else "ws"
     result["subprotocols"] = subprotocols
     result["extensions"] = WEBSOCKET_EXTENSIONS.copy()

@@ -17,6 +17,7 @@ from monoceros.ops.sink import FileSink as FileSink
 from monoceros.ops.sink import Silence as Silence
 from monoceros.ops.sink import Sink as Sink
 from monoceros.settings.aliases import WORKER_CLASSES, is_uvicorns
+from monoceros.settings.process_values import unshared
 from monoceros.settings.table import Settings
 
 error: Final = logging.getLogger("gunicorn.error")
@@ -98,7 +99,7 @@ def setup(settings: Settings) -> None:
     it stays. As in Gunicorn, `logconfig` has the first word on the loggers that it names, the other settings on ours
     that it does not name.
     """
-    config = logconfig.read(settings.logconfig) if settings.logconfig else logconfig.NOTHING
+    config = configuration(settings)
     captured = [old for old in error.handlers if isinstance(old, FileSink) and old.captured]
     with ExitStack() as undo:
         error_sink = open_sink("error log", settings.errorlog, sys.stderr) or Silence()
@@ -121,6 +122,20 @@ def setup(settings: Settings) -> None:
             sink.close()
     if settings.loglevel.lower() not in LEVELS:
         error.warning("Unknown loglevel %r, using info. Known are: %s", settings.loglevel, ", ".join(LEVELS))
+
+
+def configuration(settings: Settings) -> logconfig.LogConfig:
+    """The one of `logconfig_dict`, `logconfig_json` and `logconfig` that counts. Raises OSError as `logconfig.read`."""
+    if settings.logconfig_dict:
+        return logconfig.from_dict("logconfig_dict", unshared(settings.logconfig_dict))
+    path = settings.logconfig_json
+    if not path:
+        return logconfig.read(settings.logconfig) if settings.logconfig else logconfig.NOTHING
+    try:
+        return logconfig.from_json(path)  # whatever it is called
+    except (OSError, ValueError, TypeError) as problem:
+        said = problem.strerror if isinstance(problem, OSError) else logconfig.said(problem)
+        raise OSError(f"cannot read the logging configuration {path!r}: {said}") from problem
 
 
 def level_of(settings: Settings) -> int:

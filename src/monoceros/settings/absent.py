@@ -1,226 +1,174 @@
 """Settings of Gunicorn and options of Uvicorn that this version does not have: what who sets one is told.
 
-To ignore them without a word would leave somebody with plain HTTP who asked for TLS. Each goes from here as it
-gets its row in the table.
+To ignore them without a word would leave somebody with plain HTTP who asked for TLS. So who asks for something that
+the server would then not do is refused, and who would only miss some output gets a warning. Their defaults say what
+happens anyway, and are taken without a word. Each goes from here as it gets its row in the table.
 """
 
+import os
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final, NamedTuple
 
-# Without these the server would be less protected than its operator believes: they are refused. So is `daemon`, for
-# whose start script would wait for ever.
-REFUSED: Final = frozenset(
-    (
-        "ca_certs",
-        "cert_reqs",
-        "certfile",
-        "ciphers",
-        "daemon",
-        "group",
-        "initgroups",
-        "keyfile",
-        "protocol",
-        "proxy_protocol",
-        "ssl_context",
-        "ssl_version",
-        "umask",
-        "user",
-    )
-)
+from monoceros.settings.process_values import auto_int
+from monoceros.settings.values import FALSE, boolean
 
-# Without these it serves, but does less: a warning says so.
-IGNORED: Final = frozenset(
-    (
-        "casefold_http_method",
-        "child_exit",
-        "control_socket",
-        "dirty_apps",
-        "do_handshake_on_connect",
-        "dogstatsd_tags",
-        "enable_backlog_metric",
-        "enable_stdio_inheritance",
-        "http2_cleartext",
-        "http_protocols",
-        "logconfig_dict",
-        "logconfig_json",
-        "logger_class",
-        "nworkers_changed",
-        "on_exit",
-        "on_reload",
-        "on_starting",
-        "paste",
-        "permit_obsolete_folding",
-        "permit_unconventional_http_method",
-        "permit_unconventional_http_version",
-        "pidfile",
-        "post_fork",
-        "post_request",
-        "post_worker_init",
-        "pre_exec",
-        "pre_fork",
-        "pre_request",
-        "proxy_allow_ips",
-        "reload",
-        "reload_extra_files",
-        "spew",
-        "statsd_host",
-        "strip_header_spaces",
-        "suppress_ragged_eofs",
-        "syslog",
-        "when_ready",
-        "worker_abort",
-        "worker_exit",
-        "worker_int",
-    )
-)
 
-# Nobody misses these. They say where to put what we do not make, or how to do what is spoken of already.
-NEEDLESS: Final = frozenset(
-    (
-        "control_socket_disable",
-        "control_socket_mode",
-        "default_proc_name",
-        "dirty_graceful_timeout",
-        "dirty_post_fork",
-        "dirty_threads",
-        "dirty_timeout",
-        "dirty_worker_exit",
-        "dirty_worker_init",
-        "dirty_workers",
-        "disable_redirect_access_to_syslog",
-        "http2_initial_window_size",
-        "http2_max_concurrent_streams",
-        "http2_max_frame_size",
-        "http2_max_header_list_size",
-        "http_parser",
-        "on_dirty_starting",
-        "raw_paste_global_conf",
-        "reload_engine",
-        "statsd_prefix",
-        "syslog_addr",
-        "syslog_facility",
-        "syslog_prefix",
-        "tmp_upload_dir",
-        "uwsgi_allow_ips",
-        "worker_tmp_dir",
-    )
-)
+class Absent(NamedTuple):
+    """What is known about one. `defaults` says nothing; `usage` are its flags, and VALUE if they take one.
 
-# Uvicorn's, by the names that Uvicorn gives them: in a config file such a name is the user's own. First those that
-# ask for protection.
-UVICORN_REFUSED: Final = frozenset(
-    (
-        "ssl_ca_certs",
-        "ssl_cert_reqs",
-        "ssl_certfile",
-        "ssl_ciphers",
-        "ssl_context_factory",
-        "ssl_keyfile",
-        "ssl_keyfile_password",
-    )
-)
+    `why` it is refused; or that it has no effect, "" where nothing can be said but that.
+    """
 
-# Then those that say how to do what is done here in another way, or in one way only.
-NO_RELOADER: Final = "this version does not reload by itself"
-UVICORN_IGNORED: Final[Mapping[str, str]] = MappingProxyType(
+    defaults: tuple[object, ...]
+    usage: str
+    why: str
+    refused: bool
+
+
+def _refused(why: str, **rows: tuple[object, str]) -> dict[str, Absent]:
+    """Some that belong together, as name=(default, usage); a tuple is several defaults."""
+    return {name: Absent(_several(default), usage, why, True) for name, (default, usage) in rows.items()}
+
+
+def _noted(why: str = "", **rows: tuple[object, str]) -> dict[str, Absent]:
+    return {name: Absent(_several(default), usage, why, False) for name, (default, usage) in rows.items()}
+
+
+def _several(default: object) -> tuple[object, ...]:
+    return default if isinstance(default, tuple) else (default,)
+
+
+NO_TLS: Final = "this version does not do TLS, and will not start as if it did"
+NO_PROXY_PROTOCOL: Final = "this version does not read the PROXY protocol, and will not start as if it did"
+NO_HTTP2: Final = "this version does not speak HTTP/2"
+NO_UWSGI: Final = "this version does not speak the protocol of uWSGI"
+NO_DIRTY_WORKERS: Final = "this version has no dirty workers"
+STRICT: Final = "requests that break the rules of HTTP are always refused here"
+
+LOCAL: Final = "127.0.0.1,::1"
+
+GUNICORN: Final[Mapping[str, Absent]] = MappingProxyType(
     {
-        "callback_notify": "the server looks after its workers itself",
-        "h11_max_incomplete_event_size": "limit_request_line and limit_request_field_size limit a head",
-        "http": "there is one HTTP parser",
-        "http2": "this version does not speak HTTP/2",
-        "interface": "which protocol an application speaks is seen from the application",
-        "reload_delay": NO_RELOADER,
-        "reload_dirs": NO_RELOADER,
-        "reload_excludes": NO_RELOADER,
-        "reload_includes": NO_RELOADER,
-        "reset_contextvars": "this version does not have it",
-        "timeout_notify": "the server looks after its workers itself",
-        "ws_max_queue": "no more is read of a connection than the application asks for",
+        **_refused(
+            NO_TLS,
+            keyfile=(None, "--keyfile VALUE"),
+            certfile=(None, "--certfile VALUE"),
+            # As numbers: PROTOCOL_TLS, which is Gunicorn's, and PROTOCOL_TLS_SERVER, which is Uvicorn's.
+            ssl_version=((2, 17), "--ssl-version VALUE"),
+            cert_reqs=(0, "--cert-reqs VALUE"),
+            ca_certs=(None, "--ca-certs VALUE"),
+            suppress_ragged_eofs=(True, "--suppress-ragged-eofs"),
+            do_handshake_on_connect=(False, "--do-handshake-on-connect"),
+            ciphers=(None, "--ciphers VALUE"),
+            ssl_context=(None, ""),
+        ),
+        **_refused(
+            NO_PROXY_PROTOCOL,
+            proxy_protocol=(("off", "none", False), "--proxy-protocol [VALUE]"),
+            proxy_allow_ips=(LOCAL, "--proxy-allow-from VALUE"),
+        ),
+        **_refused(
+            NO_HTTP2,
+            http_protocols=("h1", "--http-protocols VALUE"),
+            http2_cleartext=("off", "--http2-cleartext VALUE"),
+            http2_max_concurrent_streams=(100, "--http2-max-concurrent-streams VALUE"),
+            http2_initial_window_size=(65535, "--http2-initial-window-size VALUE"),
+            http2_max_frame_size=(16384, "--http2-max-frame-size VALUE"),
+            http2_max_header_list_size=(65536, "--http2-max-header-list-size VALUE"),
+        ),
+        **_refused(
+            NO_UWSGI,
+            protocol=("http", "--protocol VALUE"),
+            uwsgi_allow_ips=(LOCAL, "--uwsgi-allow-from VALUE"),
+        ),
+        **_refused(
+            NO_DIRTY_WORKERS,
+            dirty_apps=(None, "--dirty-app VALUE"),
+            dirty_workers=(0, "--dirty-workers VALUE"),
+            dirty_timeout=(300, "--dirty-timeout VALUE"),
+            dirty_threads=(1, "--dirty-threads VALUE"),
+            dirty_graceful_timeout=(30, "--dirty-graceful-timeout VALUE"),
+            on_dirty_starting=(None, ""),
+            dirty_post_fork=(None, ""),
+            dirty_worker_init=(None, ""),
+            dirty_worker_exit=(None, ""),
+        ),
+        **_refused(
+            STRICT,
+            permit_obsolete_folding=(False, "--permit-obsolete-folding"),
+            permit_unconventional_http_method=(False, "--permit-unconventional-http-method"),
+            permit_unconventional_http_version=(False, "--permit-unconventional-http-version"),
+            strip_header_spaces=(False, "--strip-header-spaces"),
+            casefold_http_method=(False, "--casefold-http-method"),
+        ),
+        **_noted(
+            "there is one HTTP parser",
+            http_parser=("auto", "--http-parser VALUE"),
+        ),
+        **_noted(
+            logger_class=(("gunicorn.glogging.Logger", "simple"), "--logger-class VALUE"),
+            syslog=(False, "--log-syslog"),
+            syslog_addr=("udp://localhost:514", "--log-syslog-to VALUE"),
+            syslog_prefix=(None, "--log-syslog-prefix VALUE"),
+            syslog_facility=("user", "--log-syslog-facility VALUE"),
+            disable_redirect_access_to_syslog=(False, "--disable-redirect-access-to-syslog"),
+            statsd_host=(None, "--statsd-host VALUE"),
+            statsd_prefix=("", "--statsd-prefix VALUE"),
+            dogstatsd_tags=("", "--dogstatsd-tags VALUE"),
+            enable_backlog_metric=(False, "--enable-backlog-metric"),
+            control_socket=(None, "--control-socket VALUE"),
+            control_socket_mode=(0o600, "--control-socket-mode VALUE"),
+        ),
+        **_noted(
+            "there is no control socket, so none to disable",
+            control_socket_disable=((False, True), "--no-control-socket"),
+        ),
     }
 )
 
-# What these are by default, which says nothing: Gunicorn's are off, plain or none.
-NEUTRAL: Final[tuple[object, ...]] = (None, False, "", 0, "0", "off", "no", "false", "http", "h1", "auto", [], (), {})
+LOOKS_AFTER_ITSELF: Final = "the server looks after its workers itself"
+
+# Uvicorn's, by the names that Uvicorn gives them: in a config file such a name is the user's own.
+UVICORN: Final[Mapping[str, Absent]] = MappingProxyType(
+    {
+        **_refused(
+            NO_TLS,
+            ssl_keyfile=(None, "--ssl-keyfile VALUE"),
+            ssl_certfile=(None, "--ssl-certfile VALUE"),
+            ssl_keyfile_password=(None, "--ssl-keyfile-password VALUE"),
+            ssl_cert_reqs=(0, "--ssl-cert-reqs VALUE"),
+            ssl_ca_certs=(None, "--ssl-ca-certs VALUE"),
+            ssl_ciphers=("TLSv1", "--ssl-ciphers VALUE"),
+            ssl_context_factory=(None, ""),
+        ),
+        **_noted(
+            LOOKS_AFTER_ITSELF,
+            callback_notify=(None, ""),
+            timeout_notify=(30, ""),
+        ),
+        **_noted("there is one HTTP parser", http=("auto", "--http VALUE")),
+        **_noted(NO_HTTP2, http2=(False, "--http2")),
+        **_noted(
+            "limit_request_line and limit_request_field_size limit a head",
+            h11_max_incomplete_event_size=(None, "--h11-max-incomplete-event-size VALUE"),
+        ),
+        **_noted(
+            "which protocol an application speaks is seen from the application",
+            interface=("auto", "--interface VALUE"),
+        ),
+        **_noted("this version does not have it", reset_contextvars=(False, "--reset-contextvars")),
+        **_noted(
+            "no more is read of a connection than the application asks for",
+            ws_max_queue=(32, "--ws-max-queue VALUE"),
+        ),
+    }
+)
+
+ALL: Final[Mapping[str, Absent]] = MappingProxyType({**GUNICORN, **UVICORN})
 
 # The flags of those that have some, and after them what stands for a value, if they take one.
-FLAGS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "ca_certs": "--ca-certs VALUE",
-        "casefold_http_method": "--casefold-http-method",
-        "cert_reqs": "--cert-reqs VALUE",
-        "certfile": "--certfile VALUE",
-        "ciphers": "--ciphers VALUE",
-        "control_socket": "--control-socket VALUE",
-        "control_socket_disable": "--no-control-socket",
-        "control_socket_mode": "--control-socket-mode VALUE",
-        "daemon": "-D --daemon",
-        "dirty_apps": "--dirty-app VALUE",
-        "dirty_graceful_timeout": "--dirty-graceful-timeout VALUE",
-        "dirty_threads": "--dirty-threads VALUE",
-        "dirty_timeout": "--dirty-timeout VALUE",
-        "dirty_workers": "--dirty-workers VALUE",
-        "disable_redirect_access_to_syslog": "--disable-redirect-access-to-syslog",
-        "do_handshake_on_connect": "--do-handshake-on-connect",
-        "dogstatsd_tags": "--dogstatsd-tags VALUE",
-        "enable_backlog_metric": "--enable-backlog-metric",
-        "enable_stdio_inheritance": "-R --enable-stdio-inheritance",
-        "group": "-g --group VALUE",
-        "h11_max_incomplete_event_size": "--h11-max-incomplete-event-size VALUE",
-        "http": "--http VALUE",
-        "http2": "--http2",
-        "http2_cleartext": "--http2-cleartext VALUE",
-        "http2_initial_window_size": "--http2-initial-window-size VALUE",
-        "http2_max_concurrent_streams": "--http2-max-concurrent-streams VALUE",
-        "http2_max_frame_size": "--http2-max-frame-size VALUE",
-        "http2_max_header_list_size": "--http2-max-header-list-size VALUE",
-        "http_parser": "--http-parser VALUE",
-        "http_protocols": "--http-protocols VALUE",
-        "initgroups": "--initgroups",
-        "interface": "--interface VALUE",
-        "keyfile": "--keyfile VALUE",
-        "logconfig_json": "--log-config-json VALUE",
-        "logger_class": "--logger-class VALUE",
-        "paste": "--paste --paster VALUE",
-        "permit_obsolete_folding": "--permit-obsolete-folding",
-        "permit_unconventional_http_method": "--permit-unconventional-http-method",
-        "permit_unconventional_http_version": "--permit-unconventional-http-version",
-        "pidfile": "-p --pid VALUE",
-        "protocol": "--protocol VALUE",
-        "proxy_allow_ips": "--proxy-allow-from VALUE",
-        "proxy_protocol": "--proxy-protocol [VALUE]",
-        "raw_paste_global_conf": "--paste-global VALUE",
-        "reload": "--reload",
-        "reload_delay": "--reload-delay VALUE",
-        "reload_dirs": "--reload-dir VALUE",
-        "reload_engine": "--reload-engine VALUE",
-        "reload_excludes": "--reload-exclude VALUE",
-        "reload_extra_files": "--reload-extra-file VALUE",
-        "reload_includes": "--reload-include VALUE",
-        "reset_contextvars": "--reset-contextvars",
-        "spew": "--spew",
-        "ssl_ca_certs": "--ssl-ca-certs VALUE",
-        "ssl_cert_reqs": "--ssl-cert-reqs VALUE",
-        "ssl_certfile": "--ssl-certfile VALUE",
-        "ssl_ciphers": "--ssl-ciphers VALUE",
-        "ssl_keyfile": "--ssl-keyfile VALUE",
-        "ssl_keyfile_password": "--ssl-keyfile-password VALUE",
-        "ssl_version": "--ssl-version VALUE",
-        "statsd_host": "--statsd-host VALUE",
-        "statsd_prefix": "--statsd-prefix VALUE",
-        "strip_header_spaces": "--strip-header-spaces",
-        "suppress_ragged_eofs": "--suppress-ragged-eofs",
-        "syslog": "--log-syslog",
-        "syslog_addr": "--log-syslog-to VALUE",
-        "syslog_facility": "--log-syslog-facility VALUE",
-        "syslog_prefix": "--log-syslog-prefix VALUE",
-        "umask": "-m --umask VALUE",
-        "user": "-u --user VALUE",
-        "uwsgi_allow_ips": "--uwsgi-allow-from VALUE",
-        "worker_tmp_dir": "--worker-tmp-dir VALUE",
-        "ws_max_queue": "--ws-max-queue VALUE",
-    }
-)
+FLAGS: Final[Mapping[str, str]] = MappingProxyType({name: row.usage for name, row in ALL.items() if row.usage})
 
 
 def verdict(name: str, value: object) -> str:
@@ -228,13 +176,41 @@ def verdict(name: str, value: object) -> str:
 
     That is so if it is none of these, and if what it says is what happens anyway.
     """
-    if value in NEUTRAL:
+    if name not in ALL or value is None or (isinstance(value, str | list | tuple | dict) and not value):
         return ""
-    if name in REFUSED | UVICORN_REFUSED:
-        return "refused"
-    return "ignored" if name in IGNORED or name in UVICORN_IGNORED else ""
+    defaults = ALL[name].defaults if name != "control_socket" else _control_sockets(os.environ)
+    # No to anything is no more than not to ask for it, unless it would be there.
+    if any(_is(value, default) for default in defaults) or (value is False and defaults != (True,)):
+        return ""
+    return "refused" if ALL[name].refused else "ignored"
 
 
 def why(name: str, what: str = "setting") -> str:
-    """Why a setting that is ignored has no effect; `what` it is where it was given."""
-    return UVICORN_IGNORED.get(name, f"this version does not have this {what}")
+    """Why one is refused, or has no effect; `what` it is where it was given."""
+    return ALL[name].why or f"this version does not have this {what}"
+
+
+def _is(value: object, default: object) -> bool:
+    """Whether a value, as it was written, is this one."""
+    try:
+        if isinstance(default, bool):
+            return boolean(value) is default
+        if isinstance(default, int):
+            return auto_int(value) == default
+    except ValueError:
+        return False
+    return isinstance(default, str) and _text(value) in (default.lower(), *(FALSE if default == "off" else ()))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, type):  # the class itself
+        return f"{value.__module__}.{value.__qualname__}".lower()
+    parts = value if isinstance(value, list | tuple) else str(value).split(",")
+    return ",".join(str(part).strip() for part in parts).lower()
+
+
+def _control_sockets(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Where Gunicorn puts its control socket by default, which depends on who runs it."""
+    runtime, home = environ.get("XDG_RUNTIME_DIR"), environ.get("HOME")
+    found = [f"{runtime}/gunicorn.ctl"] if runtime else []
+    return (*found, f"{home}/.gunicorn/gunicorn.ctl") if home else tuple(found)

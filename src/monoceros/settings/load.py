@@ -1,19 +1,21 @@
-"""From everywhere to one `Settings`: defaults, config file, variables, command line; the later wins.
+"""From everywhere to one `Settings`: defaults, Paste, config file, variables, command line; the later wins.
 
 Each source is a list of `Given`, and remembers where a value stood, so that an error can say which place to mend. A
 wrong value is an error wherever it stands, also if something later overrides it: better today than on the day when
 that something is taken away.
 """
 
+import glob
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from monoceros.settings import aliases, pyfile, sources, subclasses
+from monoceros.settings import aliases, pastefile, pyfile, sources, subclasses, tomlfile
 from monoceros.settings.binds import bind_of
 from monoceros.settings.place import here, importable, read_env_file
+from monoceros.settings.process_values import files_missing, is_pattern
 from monoceros.settings.sources import Given, Remarks, parsed, refusal
 from monoceros.settings.table import ROWS, Settings, SettingsError
 
@@ -22,13 +24,15 @@ from monoceros.settings.table import ROWS, Settings, SettingsError
 class Read:
     """What was read. `layers` are the places, the one that counts most last; `variables` come from `env_file`.
 
-    `by_worker` says that `worker_class` is one of Uvicorn's, or made from one.
+    `by_worker` says that `worker_class` is one of Uvicorn's, or made from one; `paste` is where the application is if
+    a PasteDeploy file describes it.
     """
 
     layers: list[list[Given]]
-    file: pyfile.ConfigFile | None
+    file: pyfile.ConfigFile | tomlfile.TomlFile | None
     variables: tuple[tuple[str, str], ...]
     by_worker: bool
+    paste: str | None
 
 
 def load(
@@ -57,7 +61,9 @@ def load(
     origins = {one.name: one.origin for one in given}
     if read.file and "config" not in values:
         values["config"], origins["config"] = read.file.shown, f"found in {directory}"
-    values["chdir"] = os.path.join(directory, values["chdir"]) if "chdir" in values else directory
+    if read.paste:
+        _take_pastes_application(read.paste, values, origins, remarks)
+    _make_absolute(values, directory)
     _decide_access_log(values, origins, remarks)
     settings = Settings(
         **values,
@@ -88,15 +94,18 @@ def _read(
         *(list(sources.arguments(variable, environ, remarks)) for variable in sources.ARGUMENTS),
         list(sources.command_line(list(argv), remarks) if call is None else sources.call(call, remarks)),
     ]
+    asked = _last("paste", above)
+    paste = pastefile.uri(asked, directory) if asked else None
+    pastes = list(pastefile.settings(asked, paste)) if asked and paste else []
     file = _file(_last("config", above), directory)
     env_file = _last("env_file", above)
     variables = _env_file(env_file, directory, environ)
     # These are not set in the environment, so each stands in one of the two only.
     added = sources.defaults(dict(variables), str(env_file.value) if env_file else "")
     defaults = [*sources.defaults(environ), *added]
-    from_file = list(sources.config_file(file, remarks)) if file else []
+    from_file = _from_file(file, remarks)
     by_worker, quirks, kwargs = _of_worker([defaults, from_file, *above], directory, remarks)
-    return Read([quirks, defaults, from_file, kwargs, *above], file, variables, by_worker)
+    return Read([quirks, defaults, pastes, from_file, kwargs, *above], file, variables, by_worker, paste)
 
 
 def _last(name: str, layers: Sequence[Sequence[Given]]) -> Given | None:
@@ -104,12 +113,20 @@ def _last(name: str, layers: Sequence[Sequence[Given]]) -> Given | None:
     return next((one for layer in reversed(layers) for one in reversed(layer) if one.name == name), None)
 
 
-def _file(asked: Given | None, directory: str) -> pyfile.ConfigFile | None:
+def _file(asked: Given | None, directory: str) -> pyfile.ConfigFile | tomlfile.TomlFile | None:
     """The one config file: what was asked for last, or what is found in the directory."""
     config = parsed(asked) if asked else None
     if config is None:
-        config = pyfile.find(directory)
-    return pyfile.read(config, directory) if config else None
+        config = pyfile.find(directory) or tomlfile.find(directory)
+    if config is None:
+        return None
+    return tomlfile.read(config, directory) if tomlfile.is_one(config) else pyfile.read(config, directory)
+
+
+def _from_file(file: pyfile.ConfigFile | tomlfile.TomlFile | None, remarks: Remarks) -> list[Given]:
+    if isinstance(file, tomlfile.TomlFile):
+        return list(sources.toml_file(file, remarks))
+    return list(sources.config_file(file, remarks)) if file else []
 
 
 def _env_file(asked: Given | None, directory: str, environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
@@ -163,6 +180,24 @@ def _values(given: Sequence[Given], remarks: Remarks) -> dict[str, Any]:
     return values
 
 
+def _take_pastes_application(uri: str, values: dict[str, Any], origins: dict[str, str], remarks: Remarks) -> None:
+    """The application is the one in the PasteDeploy file, whatever else is named."""
+    if origins.get("wsgi_app") == "command line":
+        remarks.notes.append(f"command line: {values['wsgi_app']!r} is not used, the application is in {uri!r}")
+    values |= {"paste": uri, "wsgi_app": uri}
+    origins["wsgi_app"] = origins["paste"]
+
+
+def _make_absolute(values: dict[str, Any], directory: str) -> None:
+    """Paths that begin where the server is started, which is not where it runs, if there is a `chdir`."""
+    values["chdir"] = os.path.join(directory, values["chdir"]) if "chdir" in values else directory
+    for name in ("reload_dirs", "reload_extra_files"):
+        if values.get(name):
+            values[name] = tuple(
+                os.path.join(glob.escape(directory) if is_pattern(path) else directory, path) for path in values[name]
+            )
+
+
 def _decide_access_log(values: dict[str, Any], origins: dict[str, str], remarks: Remarks) -> None:
     """The access log that `access_log` asks for, or that Uvicorn's users expect, as `uvicorn` has one by default."""
     wanted = values.get("access_log")
@@ -179,6 +214,9 @@ def _check(settings: Settings, remarks: Remarks) -> None:
     if not os.path.isdir(settings.chdir):
         origin = settings.origins.get("chdir", "default")
         raise refusal(Given("chdir", settings.chdir, origin), "no such directory")
+    if missing := files_missing(settings.reload_extra_files):
+        files = Given("reload_extra_files", settings.reload_extra_files, settings.origins["reload_extra_files"])
+        raise refusal(files, f"there is no file {', '.join(missing)}")
     if aliases.kind(settings) == "asgi" and settings.threads > 1:
         threads = Given("threads", settings.threads, settings.origins["threads"])
         remarks.notes.append(f"{sources.shown(threads)} has no effect: an asgi worker serves all in one thread")

@@ -4,6 +4,7 @@ python -m monoceros.settings.render > docs/settings.md
 """
 
 import argparse
+import ast
 import difflib
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from itertools import groupby
 from typing import Any, Final, NoReturn
 
 from monoceros import __version__
-from monoceros.settings import absent
+from monoceros.settings import absent, hooks
 from monoceros.settings.table import DEFAULTS_FROM_ENVIRONMENT, FILE, FLAG, ROWS, VARIABLE, Row, Settings
 from monoceros.settings.values import Address, Networks
 
@@ -27,20 +28,35 @@ This page is made from the table of settings: `python -m monoceros.settings.rend
 A setting can be given in several places. Later ones win, and a list replaces a list:
 
 1. the default, which some variables that platforms set may move (PORT, WEB_CONCURRENCY, FORWARDED_ALLOW_IPS, SENDFILE);
-2. one config file: `-c FILE`, `-c file:FILE` or `-c python:MODULE`, else `monoceros.conf.py` or `gunicorn.conf.py` in
-   the working directory;
-3. variables as Uvicorn has them, `UVICORN_` and the parameter's name; then those with `MONOCEROS_` and the setting's
+2. the file that `--paste` names, if it says how to log;
+3. one config file: `-c FILE`, `-c file:FILE` or `-c python:MODULE`, else the first of these that is in the working
+   directory: `monoceros.conf.py`, `gunicorn.conf.py`, `monoceros.toml`, `pyproject.toml` with a table
+   `[tool.monoceros]`;
+4. variables as Uvicorn has them, `UVICORN_` and the parameter's name; then those with `MONOCEROS_` and the setting's
    name; a list is one text with commas;
-4. flags in the variables GUNICORN_CMD_ARGS and MONOCEROS_CMD_ARGS, written as on a command line;
-5. flags on the command line, or the arguments of `monoceros.run("main:app", workers=4)` in a script.
+5. flags in the variables GUNICORN_CMD_ARGS and MONOCEROS_CMD_ARGS, written as on a command line;
+6. flags on the command line, or the arguments of `monoceros.run("main:app", workers=4)` in a script.
 
-A config file is Python: its module-level names that are names of settings are taken, all others are its own.
+A config file in Python is a program: its module-level names that are names of settings are taken, all others are its
+own. In TOML every key must be a setting. A value is written as in the examples below, but for Python's True, False and
+dicts: `workers = 4`, `preload_app = true`, `bind = ["127.0.0.1:8000", "unix:/run/myproject.sock"]`; a hook is a text,
+`post_fork = "deploy.hooks.post_fork"`.
+
 `monoceros --print-config` prints every setting with its value and where it comes from, `monoceros --check-config`
 says whether the server would start.
 
 A reload (HUP) reads all places again. A setting that says "at a restart" keeps its value until then. Durations are in
 seconds, sizes in bytes.
 """
+
+ABSENTEES: Final = """\
+## What is not here
+
+Settings of Gunicorn and options of Uvicorn that this version does not have. Given at their default, they are taken
+without a word. With another value, the server does not start, or says that they have no effect.
+
+| setting | default | otherwise |
+|---|---|---|"""
 
 
 class Take(argparse.Action):
@@ -94,11 +110,12 @@ class Parser(argparse.ArgumentParser):
             self.error(f"{slips[0]}: no such flag{_hint(slips[0])}")
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
-        refused = [shown_flag(name) for name, value in found.items() if absent.verdict(name, value) == "refused"]
+        refused: dict[str, list[str]] = {}
+        for name, value in found.items():
+            if absent.verdict(name, value) == "refused":
+                refused.setdefault(absent.why(name), []).append(shown_flag(name))
         if refused:
-            self.error(
-                f"{', '.join(refused)}: this version does not have {'these flags' if refused[1:] else 'this flag'}"
-            )
+            self.error("; ".join(f"{', '.join(flags)}: {why}" for why, flags in refused.items()))
         return found
 
     def error(self, message: str) -> NoReturn:
@@ -150,23 +167,41 @@ def literal(value: object) -> str:
 def _plain(value: object) -> object:
     if isinstance(value, Address | Networks):
         return str(value)
-    if isinstance(value, tuple):
+    if callable(value):
+        return hooks.name_of(value)
+    if isinstance(value, tuple | list):
         return [_plain(part) for part in value]
     if isinstance(value, Mapping):
-        return dict(value)
+        return {name: _plain(part) for name, part in value.items()}
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value
 
 
 def print_config(settings: Settings) -> str:
-    """Every setting, sorted, with a comment that says where it comes from. A config file could be made of it."""
+    """Every setting, sorted, with a comment that says where it comes from. A config file could be made of it.
+
+    What a config file cannot give again is in a comment: a hook that such a file defines itself, an open stream.
+    """
     lines = []
     for name in sorted(ROWS):
-        line = f"{name} = {literal(getattr(settings, name))}"
+        value = getattr(settings, name)
+        line = f"{name} = {literal(value)}"
         origin = settings.origins.get(name)
-        lines.append(f"{line}  # {origin}" if origin else line)
+        # The application of a PasteDeploy file is there by that, not by a name.
+        again = _can_be_given_again(value) and not (name == "wsgi_app" and settings.paste)
+        lines.append(("" if again else "# ") + (f"{line}  # {origin}" if origin else line))
     return "\n".join(lines) + "\n"
+
+
+def _can_be_given_again(value: object) -> bool:
+    if callable(value):
+        return hooks.is_importable(value)
+    try:
+        ast.literal_eval(literal(value))
+    except (ValueError, SyntaxError):
+        return False
+    return True
 
 
 def shown_default(row: Row) -> str:
@@ -179,7 +214,16 @@ def reference() -> str:
     parts = [INTRODUCTION]
     for section, rows in groupby(ROWS.values(), lambda row: row.section):
         parts += [f"## {section}\n", *map(_entry, rows)]
-    return "\n".join(parts)
+    return "\n".join([*parts, ABSENTEES, *map(_absentee, sorted(absent.ALL))]) + "\n"
+
+
+def _absentee(name: str) -> str:
+    """What the page says about a setting that is not there."""
+    row = absent.ALL[name]
+    flags = [f"`{word}`" for word in row.usage.split() if word.startswith("-")]
+    said = " ".join([f"`{name}`", *([f"({', '.join(flags)})"] if flags else [])])
+    default = f"`{literal(row.defaults[0])}`" if name != "control_socket_mode" else "`0o600`"
+    return f"| {said} | {default} | {'refused' if row.refused else 'no effect'}: {absent.why(name)} |"
 
 
 def _entry(row: Row) -> str:
@@ -198,11 +242,13 @@ def _entry(row: Row) -> str:
     lines = [f"### {row.name}\n", f"{row.help}\n"]
     lines += ["| | |", "|---|---|", *(f"| {title} | {cell} |" for title, cell in cells.items()), ""]
     if FILE in row.sources:
-        lines += ["```python", f"{row.name} = {row.example}", "```\n"]
-    elif row.example:
+        example = row.example if row.example.startswith("def ") else f"{row.name} = {row.example}"
+        lines += ["```python", example, "```\n"]
+    else:
         value = row.example.strip("'")
-        said = row.flags[-1] if row.action == "switch" else f"{row.flag} {value}"
-        lines += ["```sh", f"monoceros {said} myproject.wsgi", "```\n"]
+        said = row.flags[-1] if row.action == "switch" else f"{row.flag} {value}".rstrip()
+        application = "" if row.name == "paste" else " myproject.wsgi"
+        lines += ["```sh", f"monoceros {said}{application}", "```\n"]
     return "\n".join(lines)
 
 

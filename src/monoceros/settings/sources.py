@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType, ModuleType
 from typing import Any, Final, NamedTuple
 
-from monoceros.settings import absent, aliases, pyfile, render
+from monoceros.settings import absent, aliases, hooks, pyfile, render, tomlfile
 from monoceros.settings.table import DEFAULTS_FROM_ENVIRONMENT, FILE, FLAG, ROWS, VARIABLE, SettingsError
 
 # Both are read: people move in with the first.
@@ -33,8 +33,6 @@ FLAG_WORDS: Final[Mapping[str, str]] = MappingProxyType(
 
 # Kubernetes tells a pod of a service called "monoceros" MONOCEROS_PORT=tcp://10.0.0.1:8000. That is not for us.
 SERVICE_LINK: Final = re.compile(r"(tcp|udp|sctp)://")
-
-CANNOT: Final = "this version cannot do this, and will not start as if it had"
 
 # What the master has decided when it reads CONFIG_KWARGS: Uvicorn's worker leaves it to the master, too.
 NOT_A_WORKERS: Final = ("app", "app_dir", "env_file", "fd", "host", "port", "uds", "workers")
@@ -75,7 +73,7 @@ def refusal(given: Given, wrong: str) -> SettingsError:
 
 def shown(given: Given) -> str:
     """A value and where it stands, cut to a line."""
-    text = " ".join(repr(given.value).split())
+    text = hooks.name_of(given.value) if callable(given.value) else " ".join(repr(given.value).split())
     if len(text) > 80:
         text = f"{text[:77]}..."
     return f"{given.name} = {text} ({given.origin})"
@@ -90,12 +88,13 @@ def defaults(environ: Mapping[str, str], file: str = "") -> Iterator[Given]:
 
 def variables(environ: Mapping[str, str], remarks: Remarks) -> Iterator[Given]:
     """MONOCEROS_<SETTING>."""
-    rows = {row.variable: row.name for row in ROWS.values() if VARIABLE in row.sources}
-    for variable, name in rows.items():
+    names = {row.variable: row.name for row in ROWS.values() if VARIABLE in row.sources}
+    names |= {f"MONOCEROS_{name.upper()}": name for name in absent.GUNICORN}
+    for variable, name in names.items():
         if variable in environ and not _is_service_link(variable, environ):
             remarks.uvicorn |= aliases.only_uvicorns(name)
-            yield Given(name, environ[variable], f"environment variable {variable}")
-    _slips("MONOCEROS_", environ, {*rows, *ARGUMENTS}, remarks)
+            yield from taken(name, environ[variable], f"environment variable {variable}", remarks)
+    _slips("MONOCEROS_", environ, {*names, *ARGUMENTS}, remarks)
 
 
 def uvicorns_variables(environ: Mapping[str, str], remarks: Remarks) -> Iterator[Given]:
@@ -131,7 +130,7 @@ def taken(name: str, value: object, origin: str, remarks: Remarks) -> Iterator[G
     if setting in ROWS:
         yield Given(setting, value, origin)
     elif (verdict := absent.verdict(setting, value)) == "refused":
-        remarks.wrong.append(f"{origin}: {CANNOT}")
+        remarks.wrong.append(f"{origin}: {absent.why(setting)}")
     elif verdict == "ignored":
         remarks.notes.append(f"{origin} has no effect: {absent.why(setting)}")
 
@@ -181,8 +180,8 @@ def call(arguments: Mapping[str, object], remarks: Remarks) -> Iterator[Given]:
     As with Uvicorn, None says nothing for a parameter that has another default.
     """
     # `wsgi_app` is the first argument, and what only a flag says is something to do, on a command line.
-    ours = {name for name, row in ROWS.items() if row.sources != {FLAG}} - {"wsgi_app"}
-    theirs = {*aliases.UVICORN_NAMES, *absent.REFUSED, *absent.IGNORED, *absent.NEEDLESS}
+    ours = {name for name, row in ROWS.items() if row.sources != {FLAG}} - {"wsgi_app", "paste"}
+    theirs = {*aliases.UVICORN_NAMES, *absent.GUNICORN}
     for name, value in arguments.items():
         if name not in ours | theirs:
             near = difflib.get_close_matches(name, sorted(ours | aliases.UVICORN_NAMES.keys()), 1, ALIKE - 0.1)
@@ -211,32 +210,53 @@ def _says_nothing(name: str, value: object) -> bool:
 
 
 def config_file(file: pyfile.ConfigFile, remarks: Remarks) -> Iterator[Given]:
-    """The settings among the names of a config file. Unknown names are its own; likely slips get a note.
+    """The settings among the names of a config file in Python. Unknown names are its own; likely slips get a note.
 
     Gunicorn's settings that are not there are noted, or are wrong, all in one.
     """
-    refused = []
     settings = {name for name, row in ROWS.items() if FILE in row.sources}
+    values = {name: value for name, value in file.names.items() if not isinstance(value, ModuleType)}
+    _absentees(values, file, remarks)
     for name, value in file.names.items():
-        if name in absent.REFUSED | absent.IGNORED:
-            said = "" if isinstance(value, ModuleType) else absent.verdict(name, value)
-            if said == "refused":
-                refused.append(f"{name} ({file.origin(name)})")
-            elif said == "ignored":
-                remarks.notes.append(f"{name} ({file.origin(name)}) has no effect: {absent.why(name)}")
-        elif name not in settings:
-            meant = None if isinstance(value, ModuleType) or callable(value) else _meant(name, file.names)
-            if meant:
-                remarks.notes.append(f"{name} ({file.origin(name)}) is not a setting, did you mean {meant}?")
-        elif isinstance(value, ModuleType):
-            remarks.notes.append(f"{name} ({file.origin(name)}) is a module there, not taken as the setting")
-        else:
+        if name in settings and name in values:
             given = Given(name, value, file.origin(name))
             remarks.uvicorn |= aliases.only_uvicorns(name) and not _is_default(given)
             yield given
-    if refused:
-        remove = "remove the lines" if refused[1:] else "remove the line"
-        remarks.wrong.append(f"{', '.join(refused)}: {CANNOT}; {remove}")
+        elif name in settings:
+            remarks.notes.append(f"{name} ({file.origin(name)}) is a module there, not taken as the setting")
+        elif name == "paste" and isinstance(value, str):
+            remarks.notes.append(f"{name} ({file.origin(name)}) has no effect: it counts on the command line")
+        elif name in values and not callable(value) and (meant := _meant(name, file.names)):
+            remarks.notes.append(f"{name} ({file.origin(name)}) is not a setting, did you mean {meant}?")
+
+
+def toml_file(file: tomlfile.TomlFile, remarks: Remarks) -> Iterator[Given]:
+    """The settings in a config file in TOML. As it is for nobody else, a key that is none is wrong."""
+    _absentees(file.names, file, remarks)
+    for name, value in file.names.items():
+        given = Given(name, value, file.origin(name))
+        if name in ROWS and FILE in ROWS[name].sources:
+            remarks.uvicorn |= aliases.only_uvicorns(name) and not _is_default(given)
+            yield given
+        elif name in ROWS:
+            remarks.wrong.append(f"{name} ({given.origin}) can be set by a flag or a variable, but not in a file")
+        elif name not in absent.GUNICORN:
+            remarks.wrong.append(f"{name} ({given.origin}) is not a setting{_key_meant(name)}")
+
+
+def _absentees(names: Mapping[str, object], file: pyfile.ConfigFile | tomlfile.TomlFile, remarks: Remarks) -> None:
+    """Say what becomes of Gunicorn's settings that are not there: of those that are refused for one reason at once."""
+    refused: dict[str, list[str]] = {}
+    for name in filter(absent.GUNICORN.__contains__, names):
+        place = f"{name} ({file.origin(name)})"
+        said = absent.verdict(name, names[name])
+        if said == "refused":
+            refused.setdefault(absent.why(name), []).append(place)
+        elif said == "ignored":
+            remarks.notes.append(f"{place} has no effect: {absent.why(name)}")
+    for why, places in refused.items():
+        remove = "remove the lines" if places[1:] else "remove the line"
+        remarks.wrong.append(f"{', '.join(places)}: {why}; {remove}")
 
 
 def _is_default(given: Given) -> bool:
@@ -258,3 +278,12 @@ def _meant(name: str, names: Mapping[str, object]) -> str | None:
         return None  # `worker = 4; workers = worker * 2` is not a slip
     # `graceful_timeout_text` and `old_workers` are names made of a setting's, on purpose.
     return None if word.startswith(f"{meant}_") or word.endswith(f"_{meant}") else meant
+
+
+def _key_meant(key: str) -> str:
+    """What somebody may have meant by a key of a TOML file that is no setting."""
+    word = key.lower().replace("-", "_")
+    settings = [name for name, row in ROWS.items() if FILE in row.sources]
+    near = [word] if word in settings else difflib.get_close_matches(word, settings, 1, ALIKE - 0.1)
+    meant = FLAG_WORDS.get(word) or aliases.UVICORN_NAMES.get(word) or (near[0] if near else None)
+    return f", did you mean {meant}?" if meant in settings else ""

@@ -4,12 +4,15 @@ The command line, the check of config files, the variables, the reference page a
 `ROWS`. Names, flags and defaults are Gunicorn's where the meaning is the same.
 """
 
+# ruff: noqa: RUF009 (it takes what `row` gives for a default, but these are fields)
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Final, TypeVar, cast
 
-from monoceros.settings import asgi_values, values
+from monoceros.settings import asgi_values, hooks, process_values, values
+from monoceros.settings.hooks import Hook
 from monoceros.settings.values import Address, Networks
 
 T = TypeVar("T")
@@ -81,6 +84,12 @@ def row(
     return field(default_factory=lambda: default, metadata={"row": known})
 
 
+def hook_row(parse: Callable[[object], Hook | None], help: str, example: str) -> Hook | None:
+    """A row of a hook, which only a config file can give."""
+    sources = frozenset((FILE,))
+    return row(None, parse, "", help, section="Server Hooks", sources=sources, example=example)
+
+
 @dataclass(frozen=True)
 class Settings:
     """Everything that can be set, parsed. Durations are in seconds, sizes in bytes.
@@ -96,8 +105,9 @@ class Settings:
         None,
         values.text_or_none,
         "-c --config",
-        "The config file: a path to a Python file, `file:PATH`, or `python:MODULE`. Without it, `monoceros.conf.py` or "
-        "else `gunicorn.conf.py` in the working directory is read, if there is one.",
+        "The config file: a path to a Python or a TOML file (by its name), `file:PATH`, or `python:MODULE`. Without "
+        "it, the first of these in the working directory is read: `monoceros.conf.py`, `gunicorn.conf.py`, "
+        "`monoceros.toml`, `pyproject.toml` if that has a table `[tool.monoceros]`.",
         section="Config File",
         metavar="CONFIG",
         sources=frozenset((FLAG, VARIABLE)),
@@ -215,6 +225,43 @@ class Settings:
         section="Worker Processes",
         metavar="SECONDS",
         example="10",
+    )
+    boot_timeout: float = row(
+        120.0,
+        values.seconds,
+        "--boot-timeout",
+        "How many seconds a worker may take to import the application and to get ready; 0 is for ever.",
+        section="Worker Processes",
+        metavar="SECONDS",
+        example="300",
+    )
+    max_worker_lifetime: float = row(
+        0.0,
+        values.seconds,
+        "--max-worker-lifetime",
+        "After how many seconds a worker is replaced; 0 is never.",
+        section="Worker Processes",
+        metavar="SECONDS",
+        example="86400",
+    )
+    max_worker_memory: int = row(
+        0,
+        values.size,
+        "--max-worker-memory",
+        "Above how much resident memory a worker is replaced, in bytes; 0 is no limit.",
+        section="Worker Processes",
+        metavar="BYTES",
+        example="'512M'",
+    )
+    drain_delay: float = row(
+        0.0,
+        values.seconds,
+        "--drain-delay",
+        "How many seconds the server goes on as before when it is told to stop in order, so that a load balancer has "
+        "the time to notice.",
+        section="Worker Processes",
+        metavar="SECONDS",
+        example="5",
     )
     keepalive: float = row(
         2.0,
@@ -334,7 +381,7 @@ class Settings:
         metavar="BYTES",
         example="'10M'",
     )
-    forwarded_allow_ips: Networks = row(  # noqa: RUF009 (ruff does not know that it is a field)
+    forwarded_allow_ips: Networks = row(
         Networks("127.0.0.1", "::1"),
         values.networks,
         "--forwarded-allow-ips",
@@ -388,7 +435,7 @@ class Settings:
     )
     sendfile: bool = row(
         True,
-        values.boolean,
+        process_values.sendfile,
         "--no-sendfile",
         "Whether the kernel copies files to clients (sendfile). The flag turns it off. The variable SENDFILE sets the "
         "default: y, yes, 1 or true, anything else is off.",
@@ -445,7 +492,103 @@ class Settings:
         metavar="PATH",
         example="'/api'",
     )
-
+    daemon: bool = row(
+        False,
+        values.boolean,
+        "-D --daemon",
+        "Go into the background.",
+        section="Server Mechanics",
+        live=False,
+        action="store_true",
+        example="True",
+    )
+    pidfile: str | None = row(
+        None,
+        values.text_or_none,
+        "-p --pid",
+        "The file to write the process id of the server to.",
+        section="Server Mechanics",
+        metavar="FILE",
+        example="'/run/myproject.pid'",
+    )
+    user: int | None = row(
+        cast("int | None", None),
+        process_values.user,
+        "-u --user",
+        "The user that workers run as, by name or number; to change it, the server must be started by root.",
+        section="Server Mechanics",
+        metavar="USER",
+        example="'nobody'",
+        shown="the user who starts the server",
+    )
+    group: int | None = row(
+        cast("int | None", None),
+        process_values.group,
+        "-g --group",
+        "The group that workers run as, by name or number.",
+        section="Server Mechanics",
+        metavar="GROUP",
+        example="'daemon'",
+        shown="the group of who starts the server",
+    )
+    initgroups: bool = row(
+        False,
+        values.boolean,
+        "--initgroups",
+        "Whether workers are in all the groups of their user, too.",
+        section="Server Mechanics",
+        action="store_true",
+        example="True",
+    )
+    umask: int = row(
+        0,
+        process_values.umask,
+        "-m --umask",
+        "Which permissions the files that the server makes do not get (Unix sockets, for example): `022` is octal.",
+        section="Server Mechanics",
+        metavar="MASK",
+        example="0o027",
+    )
+    worker_tmp_dir: str | None = row(
+        None,
+        values.text_or_none,
+        "--worker-tmp-dir",
+        "Where Gunicorn keeps its workers' heartbeats. Accepted, and not needed: these are in memory here.",
+        section="Server Mechanics",
+        metavar="DIR",
+        example="'/dev/shm'",
+    )
+    tmp_upload_dir: str | None = row(
+        None,
+        values.text_or_none,
+        "",
+        "Accepted, and not needed, as with Gunicorn.",
+        section="Server Mechanics",
+        sources=frozenset((VARIABLE, FILE)),
+        example="'/var/tmp'",
+    )
+    paste: str | None = row(
+        None,
+        values.text_or_none,
+        "--paste --paster",
+        "The application as a PasteDeploy file describes it: FILE or FILE#SECTION. Its sections for logging count, "
+        "unless a config file says otherwise, its `[server:main]` does not. Needs PasteDeploy.",
+        section="Server Mechanics",
+        live=False,
+        metavar="FILE",
+        sources=frozenset((FLAG, VARIABLE)),
+        example="'production.ini#main'",
+    )
+    raw_paste_global_conf: tuple[str, ...] = row(
+        (),
+        values.environment,
+        "--paste-global",
+        "What to add to the global configuration of a PasteDeploy file, as KEY=VALUE. The flag may be repeated.",
+        section="Server Mechanics",
+        metavar="KEY=VALUE",
+        action="append",
+        example="['database=postgres://db/myproject']",
+    )
     env_file: str | None = row(
         None,
         values.text_or_none,
@@ -487,6 +630,16 @@ class Settings:
         section="Process Naming",
         live=False,
         metavar="STRING",
+        example="'myproject'",
+    )
+    default_proc_name: str = row(
+        "monoceros",
+        values.text,
+        "",
+        "What to call the processes where neither proc_name nor the application says it. With paste it is that file.",
+        section="Process Naming",
+        live=False,
+        sources=frozenset((VARIABLE, FILE)),
         example="'myproject'",
     )
 
@@ -539,7 +692,6 @@ class Settings:
         action="store_true",
         example="True",
     )
-
     logconfig: str | None = row(
         None,
         values.text_or_none,
@@ -548,6 +700,114 @@ class Settings:
         section="Logging",
         metavar="FILE",
         example="'logging.conf'",
+    )
+    logconfig_json: str | None = row(
+        None,
+        values.text_or_none,
+        "--log-config-json",
+        "A JSON file with a dict that configures logging, as Python's logging.config reads it; counts more than "
+        "logconfig.",
+        section="Logging",
+        metavar="FILE",
+        example="'logging.json'",
+    )
+    logconfig_dict: Mapping[str, Any] = row(
+        cast("Mapping[str, Any]", MappingProxyType({})),
+        process_values.log_config,
+        "",
+        "A dict that configures logging, as Python's logging.config reads it; counts more than logconfig_json and "
+        "logconfig.",
+        section="Logging",
+        sources=frozenset((FILE,)),
+        example="{'version': 1, 'loggers': {'myproject': {'level': 'DEBUG'}}}",
+    )
+    enable_stdio_inheritance: bool = row(
+        False,
+        values.boolean,
+        "-R --enable-stdio-inheritance",
+        "Whether a server in the background (daemon) keeps its standard output and standard error.",
+        section="Logging",
+        live=False,
+        action="store_true",
+        example="True",
+    )
+
+    # --- Server Hooks ---
+
+    on_starting: Hook | None = hook_row(
+        hooks.hook("server"),
+        "Called in the master before anything else is done.",
+        "def on_starting(server):\n    server.log.info('Here we go')",
+    )
+    on_reload: Hook | None = hook_row(
+        hooks.hook("server"),
+        "Called in the master when a reload (HUP) begins.",
+        "def on_reload(server):\n    server.log.info('Reloading')",
+    )
+    when_ready: Hook | None = hook_row(
+        hooks.hook("server"),
+        "Called in the master when it listens, before there are workers.",
+        "def when_ready(server):\n    server.log.info('Listening')",
+    )
+    pre_fork: Hook | None = hook_row(
+        hooks.hook("server", "worker"),
+        "Called in the master before it makes a worker.",
+        "def pre_fork(server, worker):\n    server.log.info('Making worker %s', worker.age)",
+    )
+    post_fork: Hook | None = hook_row(
+        hooks.hook("server", "worker"),
+        "Called in a worker as soon as it exists, before the application is imported.",
+        "def post_fork(server, worker):\n    worker.log.info('Worker %s', worker.pid)",
+    )
+    post_worker_init: Hook | None = hook_row(
+        hooks.hook("worker"),
+        "Called in a worker that has imported the application.",
+        "def post_worker_init(worker):\n    worker.log.info('Ready')",
+    )
+    worker_int: Hook | None = hook_row(
+        hooks.hook("worker"),
+        "Called in a worker that is told to stop by INT or QUIT, or by the reloader.",
+        "def worker_int(worker):\n    worker.log.info('Interrupted')",
+    )
+    worker_abort: Hook | None = hook_row(
+        hooks.hook("worker"),
+        "Called in a worker that is taken for stuck, before it is killed (ABRT).",
+        "def worker_abort(worker):\n    worker.log.info('Stuck')",
+    )
+    pre_exec: Hook | None = hook_row(
+        hooks.hook("server"),
+        "Called in the master before it starts its successor (USR2).",
+        "def pre_exec(server):\n    server.log.info('Upgrading')",
+    )
+    pre_request: Hook | None = hook_row(
+        hooks.hook("worker", "req"),
+        "Called in a worker before each request.",
+        "def pre_request(worker, req):\n    worker.log.debug('%s %s', req.method, req.path)",
+    )
+    post_request: Hook | None = hook_row(
+        hooks.post_request,
+        "Called in a worker after each request. The last argument may be left out, and the last two.",
+        "def post_request(worker, req, environ, resp):\n    worker.log.debug('%s %s', req.path, resp.status)",
+    )
+    child_exit: Hook | None = hook_row(
+        hooks.hook("server", "worker"),
+        "Called in the master after a worker has gone.",
+        "def child_exit(server, worker):\n    server.log.info('Worker %s has gone', worker.pid)",
+    )
+    worker_exit: Hook | None = hook_row(
+        hooks.hook("server", "worker"),
+        "Called in a worker before it goes.",
+        "def worker_exit(server, worker):\n    worker.log.info('Going')",
+    )
+    nworkers_changed: Hook | None = hook_row(
+        hooks.hook("server", "new_value", "old_value"),
+        "Called in the master when the number of workers has changed; the first time, the old one is None.",
+        "def nworkers_changed(server, new_value, old_value):\n    server.log.info('%s workers', new_value)",
+    )
+    on_exit: Hook | None = hook_row(
+        hooks.hook("server"),
+        "Called in the master before it goes.",
+        "def on_exit(server):\n    server.log.info('Good bye')",
     )
 
     # --- Uvicorn's options ---
@@ -701,6 +961,86 @@ class Settings:
 
     # --- Debugging ---
 
+    reload: bool = row(
+        False,
+        values.boolean,
+        "--reload",
+        "Start the workers anew when code has changed. For development.",
+        section="Debugging",
+        action="store_true",
+        example="True",
+    )
+    reload_engine: str = row(
+        "auto",
+        process_values.reload_engine,
+        "--reload-engine",
+        "How the reloader sees that: `watchfiles` (which is a package), `inotify` (the kernel tells), `poll` (it looks "
+        "again and again), or `auto`, the best of them that is there.",
+        section="Debugging",
+        metavar="CHOICE",
+        example="'poll'",
+    )
+    reload_extra_files: tuple[str, ...] = row(
+        (),
+        process_values.patterns,
+        "--reload-extra-file",
+        "Further files that the reloader watches, templates for example: paths or patterns, relative to where the "
+        "server is started. A file that is not there is an error, a pattern may match none. The flag may be repeated.",
+        section="Debugging",
+        metavar="FILES",
+        action="append",
+        example="['/srv/myproject/templates/**/*.html']",
+    )
+    reload_dirs: tuple[str, ...] = row(
+        (),
+        process_values.patterns,
+        "--reload-dir",
+        "The directories that the reloader watches, relative to where the server is started; without them it is the "
+        "working directory, and what the application has imported. The flag may be repeated.",
+        section="Debugging",
+        metavar="DIR",
+        action="append",
+        example="['/srv/myproject']",
+    )
+    reload_includes: tuple[str, ...] = row(
+        (),
+        process_values.patterns,
+        "--reload-include",
+        "Patterns of files in these directories that count beside `*.py`. The flag may be repeated.",
+        section="Debugging",
+        metavar="PATTERN",
+        action="append",
+        example="['*.html', '*.toml']",
+    )
+    reload_excludes: tuple[str, ...] = row(
+        (),
+        process_values.patterns,
+        "--reload-exclude",
+        "Patterns of files and directories that do not count. The flag may be repeated.",
+        section="Debugging",
+        metavar="PATTERN",
+        action="append",
+        example="['migrations/*']",
+    )
+    reload_delay: float = row(
+        0.25,
+        values.seconds,
+        "--reload-delay",
+        "How many seconds the reloader waits between two looks.",
+        section="Debugging",
+        metavar="SECONDS",
+        example="1",
+    )
+    spew: bool = row(
+        False,
+        values.boolean,
+        "--spew",
+        "Print every line of Python that is executed, to standard output. For debugging, and slow.",
+        section="Debugging",
+        live=False,
+        action="store_true",
+        example="True",
+    )
     check_config: bool = row(
         False,
         values.boolean,

@@ -1,7 +1,8 @@
 """Who takes the next connection: a worker accepts while no sibling has clearly less to do.
 
 A worker that empties the queue in one go ends up with every kept-alive connection. So one that has clearly
-more of them than a sibling looks away for a few milliseconds, and the sibling gets the new one.
+more of them than a sibling looks away for a few milliseconds, and the sibling gets the new one. Where nobody has
+many, they take turns: who has taken more lately than an idle sibling leaves the next one to it.
 """
 
 import logging
@@ -10,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from monoceros.listener import Listener, Overloaded, Peer
-from monoceros.scoreboard import Scoreboard, clock
+from monoceros.scoreboard import TAKEN, Scoreboard, Slot, clock
 
 log = logging.getLogger("gunicorn.error")
 
@@ -24,6 +25,9 @@ OVERLOADED: Final = 100
 SLACK: Final = 1
 SHARE: Final = 8
 
+# How many more connections a worker may have taken within a second than an idle sibling.
+TURNS: Final = 2
+
 
 class Acceptor:
     """The listeners of a worker, as its loop sees them.
@@ -36,6 +40,7 @@ class Acceptor:
         self,
         listeners: Sequence[Listener],
         scoreboard: Scoreboard,
+        slot: Slot,
         limit: int,
         count: Callable[[], int],
         take: Callable[[Listener, socket.socket, Peer], None],
@@ -43,6 +48,7 @@ class Acceptor:
     ) -> None:
         self._listeners = {listener.fileno(): listener for listener in listeners}
         self._scoreboard = scoreboard
+        self._slot = slot
         self._limit = limit
         self._count = count
         self._take = take
@@ -72,7 +78,8 @@ class Acceptor:
         if listener is None:
             return False
         while not self._full():
-            if self._outweighed() and clock() >= self._obliged_until:
+            # What has come to a listener of our own, nobody else can take.
+            if listener.shared and self._outweighed() and clock() >= self._obliged_until:
                 self._look_away(LOOK_AWAY, self._outweighed)
                 return True
             self._obliged_until = 0
@@ -104,6 +111,8 @@ class Acceptor:
             return False
         if accepted is None:
             return False
+        second = clock() // 1000
+        self._slot[TAKEN] = max(self._slot[TAKEN], second << 32) + 1
         self._take(listener, *accepted)
         return True
 
@@ -111,12 +120,15 @@ class Acceptor:
         return self._count() >= self._limit
 
     def _outweighed(self) -> bool:
-        """Does a sibling have clearly fewer connections?"""
+        """Does a sibling have clearly fewer connections, or has an idle one taken clearly fewer lately?"""
         mine = self._count()
-        if mine <= SLACK:
-            return False
-        least = self._scoreboard.least_connections()
-        return mine > least + SLACK + least // SHARE
+        if mine > SLACK:
+            least = self._scoreboard.least_connections()
+            if mine > least + SLACK + least // SHARE:
+                return True
+        second = clock() // 1000
+        taken = self._slot[TAKEN] - (second << 32)
+        return taken > TURNS and taken > self._scoreboard.least_taken(second) + TURNS
 
     def _look_away(self, milliseconds: int, condition: Callable[[], bool]) -> None:
         """Leave new connections to others for so long, but only while `condition` holds."""

@@ -11,25 +11,29 @@ import itertools
 import logging
 import os
 import random
+import resource
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, TypeAlias
 
 from monoceros import app, scoreboard
 from monoceros.gateway import environ as environs
 from monoceros.gateway.trust import Policy
 from monoceros.listener import Listeners
-from monoceros.ops import access, log
-from monoceros.scoreboard import BUSY, CONNECTIONS, DRAINING, ERRORS, READY, REQUESTS, Scoreboard, Slot
+from monoceros.ops import access, hooks, log
+from monoceros.scoreboard import BUSY, CONNECTIONS, DRAINING, ERRORS, READY, REQUESTS, TIRED, Scoreboard, Slot
 from monoceros.settings.table import Settings
 from monoceros.signals import Signals
 from monoceros.wire.body import NO_CONTENT
 from monoceros.wire.events import Limits, Request
 from monoceros.wire.response import Defaults
+from monoceros.worker import privileges, spew
+from monoceros.worker.member import Answered, Asked, Member
 
 if TYPE_CHECKING:
     from monoceros.gateway.asgi import HTTPExchange
@@ -69,7 +73,11 @@ IGNORED: Final = (
 
 @dataclass(frozen=True)
 class Berth:
-    """What a worker is given at birth. `application` is there if the arbiter has loaded it already."""
+    """What a worker is given at birth. `application` is there if the arbiter has loaded it already.
+
+    `bell` is an eventfd that wakes the arbiter, for it to look at the scoreboard. `member` and `server` are what
+    hooks are called with.
+    """
 
     number: int
     generation: int
@@ -78,6 +86,9 @@ class Berth:
     settings: Settings
     listeners: Listeners
     arbiter: int
+    bell: int
+    member: Member
+    server: object
     application: app.Application | None = None
 
 
@@ -105,6 +116,10 @@ class Worker:
         self._served = 0
         jitter = random.Random(self.pid).randint(0, settings.max_requests_jitter)
         self._last_request = settings.max_requests + jitter if settings.max_requests else sys.maxsize
+        # As with requests, not all at once: up to a tenth is taken off by chance.
+        lifetime = settings.max_worker_lifetime * random.Random(self.pid).uniform(0.9, 1.0)
+        self._last_moment = time.monotonic() + lifetime if lifetime else inf
+        self.pre_request = settings.pre_request
 
     def __str__(self) -> str:
         return f"worker={self.berth.number} gen={self.berth.generation} pid={self.pid}"
@@ -154,6 +169,7 @@ class Worker:
         self.slot[BUSY] = len(self.running())
         self.access_wanted = self.access.enabled
         self.access.flush()
+        self._age()
         if not self.draining and os.getppid() != self.berth.arbiter:
             error_log.info("Parent changed, shutting down: %s", self)
             self.drain()
@@ -161,11 +177,46 @@ class Worker:
     def count(self, connection: "Connection", request: Request, exchange: "AnyExchange | None") -> None:
         """Count an exchange, and write its line to the access log."""
         self._served = served = next(self._serial)
-        if served >= self._last_request and not self.draining:
-            error_log.info("Autorestarting worker after current request.")
-            self.drain()
+        if served >= self._last_request:
+            self.tire("Autorestarting worker after current request.")
         if self.access_wanted:
             self.tell(connection, request, exchange)
+        if self.settings.post_request is not None:
+            self._look_back(connection, exchange)
+
+    def look_ahead(self, connection: "Connection") -> None:
+        """Call `pre_request`, whose exceptions fail the request."""
+        hooks.call(self.settings, "pre_request", self.berth.member, Asked(connection))
+
+    def _look_back(self, connection: "Connection", exchange: "AnyExchange | None") -> None:
+        response = connection.answer or (exchange and exchange.response)
+        answered = Answered(
+            response.status if response else GONE,
+            response.reason if response else b"",
+            response.given if response else (),
+            exchange.sent if exchange else 0,
+        )
+        environ = (exchange and exchange.environ) or {}
+        hooks.notify(self.settings, "post_request", self.berth.member, Asked(connection), environ, answered)
+
+    def tire(self, why: str) -> None:
+        """Ask to be replaced, once: the worker serves until its successor does."""
+        self._last_request = sys.maxsize
+        if not self.draining and not self.slot[TIRED]:
+            error_log.info("%s", why)
+            self.slot[TIRED] = 1
+            os.eventfd_write(self.berth.bell, 1)
+
+    def _age(self) -> None:
+        """Once a second: has the worker lived for too long, or grown too big?"""
+        settings = self.settings
+        if time.monotonic() > self._last_moment:
+            self._last_moment = inf
+            self.tire(f"Autorestarting worker: it has lived for {settings.max_worker_lifetime:g} s.")
+        if settings.max_worker_memory and not self.slot[TIRED]:
+            size = resident_size()
+            if size > settings.max_worker_memory:
+                self.tire(f"Autorestarting worker: it has grown to {size >> 20} MiB.")
 
     def failed(self) -> None:
         """Count an exchange that the application has failed."""
@@ -223,6 +274,9 @@ class Worker:
         patience = min(QUICK, self.settings.graceful_timeout) if quick else self.settings.graceful_timeout
         self.phase(DRAINING, max(patience, TICK / 1000))  # a graceful_timeout of 0 is not for ever
         self.draining = True
+        self.berth.member.alive = False
+        if quick:
+            hooks.notify(self.settings, "worker_int", self.berth.member)
         self.wake()
 
     def _leave_soon(self) -> None:
@@ -232,8 +286,13 @@ class Worker:
         timer.start()
 
     def _leave(self) -> NoReturn:
+        self.leave(0)
+
+    def leave(self, status: int) -> NoReturn:
+        """End the process, whatever still runs."""
         self.access.flush()
-        leave(0)
+        farewell(self.berth)
+        leave(status)
 
     def running(self) -> list["Connection"]:
         """The connections whose request is with the application now."""
@@ -246,6 +305,8 @@ class Worker:
 
     def tell_what_runs(self) -> None:
         """Say, while being aborted, which requests the worker was busy with."""
+        self.berth.member.aborted = True
+        hooks.notify(self.settings, "worker_abort", self.berth.member)
         now = time.monotonic()
         for connection in self.running():
             if connection.request is not None:
@@ -255,14 +316,17 @@ class Worker:
 def live(berth: Berth, choose: Callable[[app.Application], type[Worker]]) -> NoReturn:
     """A worker's life: boot, serve, exit with the status that tells the arbiter why. `choose` says of which kind."""
     status = app.BootError.status
+    member, settings = berth.member, berth.settings
     try:
+        member.born()
         error_log.info("Booting worker with pid: %d", os.getpid())
-        _prepare()
-        application = berth.application
-        if application is None:
-            application = app.load(berth.settings.wsgi_app or "", factory=berth.settings.factory)
+        _prepare(settings)
+        hooks.call(settings, "post_fork", berth.server, member)
+        application = member.app = berth.application or app.find(settings)
         worker = choose(application)(berth, application)
+        hooks.call(settings, "post_worker_init", member)
         worker.boot()
+        member.booted = True
         # What boot has made stays for good: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
@@ -271,19 +335,26 @@ def live(berth: Berth, choose: Callable[[app.Application], type[Worker]]) -> NoR
         status = 0
         error_log.info("Worker exiting (pid: %d)", worker.pid)
     except app.BootError as error:
-        cause = error.__cause__  # what the application has raised, if that is the reason
-        raised = cause and (type(cause), cause, app.users_traceback(cause.__traceback__))
-        error_log.error("%s", error, exc_info=raised)
+        error_log.error("%s", error)
         status = error.status
     except BaseException as error:
         where = app.users_traceback(error.__traceback__)
         error_log.error("Exception in worker process", exc_info=(type(error), error, where))
+    farewell(berth)
     leave(status)
 
 
-def _prepare() -> None:
+def farewell(berth: Berth) -> None:
+    """The last thing before a worker ends."""
+    hooks.notify(berth.settings, "worker_exit", berth.server, berth.member)
+
+
+def _prepare(settings: Settings) -> None:
     """Make the process, just forked, one that can load the application."""
     random.seed()
+    privileges.drop(settings.user, settings.group, settings.initgroups)
+    if settings.spew:
+        spew.begin()
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     # Until there is something to finish, a signal to leave simply ends the process.
@@ -317,6 +388,12 @@ def defaults_of(settings: Settings) -> Defaults:
         date=settings.date_header,
         fields=[(name.encode("latin-1"), value.encode("latin-1")) for name, value in settings.headers],
     )
+
+
+def resident_size() -> int:
+    """How much memory this process holds, in bytes (proc(5), statm)."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
 
 
 def limits_of(settings: Settings) -> Limits:

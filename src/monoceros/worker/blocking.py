@@ -128,6 +128,8 @@ class BlockingConnection(Connection):
         exchange = None
         try:
             decision = fields.trust or worker.policy.apply(fields, self.peer[0])
+            if worker.pre_request is not None:
+                worker.look_ahead(self)
             environ = environs.build(self._environ, request, decision)
             input = self._input(environ) if fields.has_body else None
             exchange = Exchange(worker.app, environ, self, input, worker.settings.sendfile)

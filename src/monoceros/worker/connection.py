@@ -119,8 +119,12 @@ class Connection(Transport):
         return bool(self.wire.leftover()) or not self.silent
 
     def begin_sending(self) -> None:
-        """From now on the client is awaited for taking what it was sent."""
+        """Nothing else is waited for but that the client takes what it was sent."""
         self.phase = SENDING
+        self.await_taking()
+
+    def await_taking(self) -> None:
+        """From now on the client is awaited for taking what it was sent."""
         self.deadline = clock() + int(self.timeout * 1000) if self.timeout else NEVER
         self.mark()
 

@@ -184,6 +184,7 @@ class LoopWorker(Worker, Generic[C]):
         self.acceptor = Acceptor(
             self.listeners,
             self.berth.scoreboard,
+            self.slot,
             self.settings.worker_connections,
             self.connections.__len__,
             self._take,

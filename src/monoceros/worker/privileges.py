@@ -61,7 +61,9 @@ def _verify(uid: int, gid: int, users: Iterable[int], groups: Iterable[int]) -> 
     back = any(_possible(os.seteuid, former) for former in set(users) - {uid})
     back = back or any(_possible(os.setegid, former) for former in set(groups) - {gid})
     if back:
-        raise PrivilegeError(f"Running as {_described(uid, gid)}, but with the right to change that (CAP_SETUID)")
+        raise PrivilegeError(
+            f"Running as {_described(uid, gid)}, but with the right to change that (CAP_SETUID or CAP_SETGID)"
+        )
 
 
 def _possible(become: Callable[[int], None], former: int) -> bool:

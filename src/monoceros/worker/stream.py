@@ -6,7 +6,6 @@ within a bound, and an end tells the application that the client is gone.
 
 import asyncio
 import logging
-import select
 import socket
 import time
 from collections.abc import Callable
@@ -18,20 +17,19 @@ from monoceros.listener import Listener, Peer
 from monoceros.scoreboard import NEVER, clock
 from monoceros.wire.events import CONTINUE, NEED_DATA, Data, EndOfMessage, PeerGone, RemoteError, Request
 from monoceros.wire.h1 import BODY
+from monoceros.wire.h1 import DONE as SENT
 from monoceros.wire.h1 import HEAD as NOTHING_SENT
 from monoceros.worker.call import UNBROKEN, Call, HTTPCall, due_to
-from monoceros.worker.connection import HEAD, IDLE, LINGERING, SENDING, UNSET, Connection
+from monoceros.worker.connection import HEAD, IDLE, LINGERING, SENDING, UNSET
 from monoceros.worker.loop import HEAD_RECV
 from monoceros.worker.transport import RECV, UNSENT
+from monoceros.worker.watched import READING, WRITING, Watched
 
 if TYPE_CHECKING:
     from monoceros.worker.aio import AsyncWorker
     from monoceros.worker.websocket import WebSocketCall
 
 log = logging.getLogger("gunicorn.error")
-
-READING: Final = select.EPOLLIN
-WRITING: Final = select.EPOLLOUT
 
 # What may wait in the wire behind a request that runs, in bytes.
 PIPELINED: Final = 65536
@@ -40,13 +38,13 @@ PIPELINED: Final = 65536
 MOST_TASKS: Final = 16
 
 
-class Stream(Connection):
+class Stream(Watched):
     """One client of an ASGI application. `call` is the request whose answer is not complete yet.
 
-    `ended` says that the client has stopped sending; `unfinished` counts tasks that still run.
+    `unfinished` counts tasks that still run.
     """
 
-    __slots__ = ("_flushed", "_pumping", "_scope", "call", "ended", "unfinished")
+    __slots__ = ("_flushed", "_pumping", "_scope", "call", "unfinished")
 
     worker: "AsyncWorker"
 
@@ -56,7 +54,6 @@ class Stream(Connection):
         self._flushed: asyncio.Event | None = None
         self._pumping = False
         self.call: HTTPCall | WebSocketCall | None = None
-        self.ended = False
         self.unfinished = 0
 
     def close(self) -> None:
@@ -106,8 +103,7 @@ class Stream(Connection):
         """Begin the requests that have come, one after the other. Raises `RemoteError`, `PeerGone`."""
         if self._pumping or self.call is not None:
             return  # or an application that did not wait has answered from within: the loop below goes on
-        self._pumping = True
-        begun = 0
+        self._pumping, begun = True, 0
         try:
             while self.alive and not self.unsent and self.unfinished < MOST_TASKS:
                 if begun == UNBROKEN and self.wire.has_begun:
@@ -115,26 +111,30 @@ class Stream(Connection):
                     self.worker.loop.call_soon(self._go_on)
                     return
                 event = self.wire.next_event()
-                if type(event) is not Request:
-                    self._wait_for_request(event is NEED_DATA)
+                if type(event) is Request:
+                    self._begin(event)
+                    begun += 1
+                elif not self._pass_over(event):
                     return
-                self._begin(event)
                 if self.call is not None:
                     return
-                begun += 1
             self.hold_back()
         finally:
             self._pumping = False
 
-    def _wait_for_request(self, may_come: bool) -> None:
-        if not may_come:
-            self.worker.drop(self)
-            return
-        if self.phase is IDLE and self.wire.has_begun:
-            self.phase = HEAD
-            self.deadline = clock() + self.worker.header_patience
-        if not self.armed & READING:
+    def _pass_over(self, event: object) -> bool:
+        """It is no request. True if there may be one behind it."""
+        if event is NEED_DATA:
+            if self.phase is IDLE and self.wire.has_begun:
+                self.phase = HEAD
+                self.deadline = clock() + self.worker.header_patience
             self.start_reading()
+            return False
+        if self.wire.sending is SENT:  # the rest of content that the application did not want
+            self.wire.next_cycle()
+            return True
+        self.worker.drop(self)
+        return False
 
     def _begin(self, request: Request) -> None:
         """Run the application for a request. Raises `RemoteError`, `PeerGone`."""
@@ -223,6 +223,8 @@ class Stream(Connection):
     async def _run(self, call: "HTTPCall | WebSocketCall", scope: asgi.Scope) -> None:
         """The task of a call. What goes wrong in the application ends here."""
         try:
+            if self.worker.pre_request is not None:
+                self.worker.look_ahead(self)
             await self.worker.app(scope, call.receive, call.send)
         except BaseException as error:  # an application may exit, and a cancelled one is no Exception
             self._raised(call, error)
@@ -271,7 +273,8 @@ class Stream(Connection):
         self.call = None
         self.running = False
         try:
-            if self.alive and self.wire.next_cycle():
+            # If the connection stays, and some small rest of the content is yet to come, that is waited for.
+            if self.alive and (self.wire.next_cycle() or self.wire.keep_alive):
                 self.request = None
                 if not self.unsent and not self.ended:
                     self.phase = IDLE
@@ -364,7 +367,7 @@ class Stream(Connection):
             self._flushed.set()
             self._flushed = None
         if not flushed:
-            self._await_taking()
+            self.await_taking()
             return
         self.stop_writing()
         self.deadline = NEVER
@@ -372,11 +375,6 @@ class Stream(Connection):
             self.settle()
         elif self.call is not None:
             self.call.flushed()
-
-    def _await_taking(self) -> None:
-        """The client is awaited for taking what it was sent."""
-        self.deadline = clock() + int(self.timeout * 1000) if self.timeout else NEVER
-        self.mark()
 
     def settle(self) -> None:
         """Nothing runs any more: wait for what comes next, or go."""
@@ -390,31 +388,3 @@ class Stream(Connection):
             self.phase = IDLE
             self.deadline = UNSET
             self._go_on()
-
-    # What the loop watches.
-
-    @property
-    def listening(self) -> bool:
-        """Is what the client sends read?"""
-        return bool(self.armed & READING)
-
-    def start_reading(self) -> None:
-        if not self.armed & READING and not self.ended:
-            self.armed |= READING
-            self.worker.loop.add_reader(self.fd, self.on_readable)
-
-    def stop_reading(self) -> None:
-        if self.armed & READING:
-            self.armed &= ~READING
-            self.worker.loop.remove_reader(self.fd)
-
-    def start_writing(self) -> None:
-        if not self.armed & WRITING:
-            self.armed |= WRITING
-            self.worker.loop.add_writer(self.fd, self.on_writable)
-            self._await_taking()
-
-    def stop_writing(self) -> None:
-        if self.armed & WRITING:
-            self.armed &= ~WRITING
-            self.worker.loop.remove_writer(self.fd)

@@ -19,7 +19,7 @@ from monoceros.ops.log import ErrorStream
 from monoceros.scoreboard import clock
 from monoceros.wire.events import PeerGone, RemoteError
 from monoceros.worker import lead
-from monoceros.worker.base import Berth, leave
+from monoceros.worker.base import Berth
 from monoceros.worker.blocking import BlockingConnection
 from monoceros.worker.connection import CONTENT, HEAD, IDLE, LINGERING, SENDING, UNSET
 from monoceros.worker.loop import FLUSH, HEAD_RECV, LoopWorker, milliseconds
@@ -116,8 +116,7 @@ class ThreadWorker(LoopWorker[BlockingConnection]):
         """Is nothing left to do? When the time for it is over, the process ends here."""
         if self.out_of_time(now):
             # The main thread may be in a call that does not come back, so it is not asked.
-            self.access.flush()
-            leave(0)
+            self.leave(0)
         return self.finished
 
     def _on_readable(self, connection: BlockingConnection) -> bool:

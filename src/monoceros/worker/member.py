@@ -1,0 +1,87 @@
+"""A worker as hooks know it: under the names that Gunicorn's worker has."""
+
+import logging
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from monoceros.app import Application
+from monoceros.listener import Listener
+from monoceros.settings.table import Settings
+
+error_log = logging.getLogger("gunicorn.error")
+
+
+@dataclass(eq=False)
+class Member:
+    """The same object is given to all hooks about one worker in one process, so they may leave things on it.
+
+    `age` counts workers in the order of their birth; `pid` is None until the fork. `app` is the application, and
+    `booted` says that it is loaded; both are known in the worker only.
+    """
+
+    age: int
+    cfg: Settings
+    ppid: int
+    sockets: list[Listener]
+    pid: int | None = None
+    app: Application | None = None
+    booted: bool = False
+    alive: bool = True
+    aborted: bool = False
+    nr: int = 0
+    log: logging.Logger = field(default=error_log, repr=False)
+
+    def __str__(self) -> str:
+        return f"<Worker {self.pid}>"
+
+    @property
+    def wsgi(self) -> Application | None:
+        """The application, as Gunicorn's workers call it."""
+        return self.app
+
+    @property
+    def timeout(self) -> float:
+        """Half of the setting, which is how often Gunicorn's workers give a sign of life."""
+        return self.cfg.timeout / 2
+
+    def born(self) -> None:
+        """In the new process."""
+        self.pid = os.getpid()
+
+
+class Asked:
+    """A request as `pre_request` and `post_request` know it. `headers` are pairs of text, names in upper case."""
+
+    def __init__(self, connection: Any) -> None:
+        line, fields = connection.request
+        self.method: str = line.method
+        self.uri: str = line.target
+        self.path: str = line.path
+        self.query: str = line.query
+        self.fragment = ""
+        self.version = tuple(int(part) for part in line.version.removeprefix("HTTP/").split("."))
+        self.headers = [(name.decode("ascii").upper(), value.decode("latin-1")) for name, value in fields]
+        self.scheme: str = fields.trust.scheme if fields.trust else "http"
+        self.peer_addr: tuple[str, int] = connection.peer
+        self.remote_addr: tuple[str, int] = (fields.trust and fields.trust.client) or connection.peer
+        self.body = None
+        self.proxy_protocol_info = None
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.uri}"
+
+
+class Answered:
+    """A response as `post_request` knows it. `sent` counts bytes of content."""
+
+    def __init__(self, status: int, reason: bytes, fields: Any, sent: int) -> None:
+        self.status = f"{status} {reason.decode('latin-1')}".rstrip()
+        self.status_code = status
+        self.headers = [(_text(name), _text(value)) for name, value in fields]
+        self.sent = sent
+        self.response_length = sent
+
+
+def _text(value: str | bytes) -> str:
+    return value if isinstance(value, str) else value.decode("latin-1")
