@@ -19,7 +19,7 @@ from monoceros.arbiter.children import (
     Retire,
     Spawn,
 )
-from monoceros.scoreboard import BOOTING, DEADLINE, DRAINING, NEVER, READY, STATE, Scoreboard, clear
+from monoceros.scoreboard import BOOTING, DEADLINE, DRAINING, NEVER, READY, STATE, TIRED, Scoreboard, clear
 
 BOOT = 120_000
 PATIENCE = 30_000
@@ -343,9 +343,100 @@ def test_a_scout_that_fails(three: Play) -> None:
 
 def test_a_rollout_to_fewer(three: Play) -> None:
     three.children.begin(1)
-    assert three.step() == ["spawn 103", "retire 100", "retire 101"]
+    assert three.step() == ["spawn 103"]  # it might be called off
     three.is_ready(103)
-    assert three.step() == ["retire 102"]
+    assert three.step() == ["retire 100", "retire 101", "retire 102"]
+
+
+def test_a_rollout_that_is_called_off(three: Play) -> None:
+    three.children.begin(5)
+    three.step()
+    assert three.children.dispensable
+    three.dies(103)
+    three.children.call_off()
+    assert not three.children.dispensable
+    assert three.step() == []
+    assert three.pids_living == [100, 101, 102]
+    three.dies(101)
+    assert three.step() == ["spawn 104"]
+    assert str(three.child(104)) == "worker=2 gen=1 pid=104"
+    three.is_ready(104)
+    three.children.begin(3)
+    assert three.children.generation == 3, "numbers are not given twice"
+
+
+def test_called_off_while_the_scout_boots(three: Play) -> None:
+    three.children.begin(3)
+    three.step()
+    three.children.call_off()
+    assert three.step() == ["retire 103"]
+
+
+def test_a_reload_before_anybody_has_looked(three: Play) -> None:
+    """Those of before are ready, though no step has seen it: they are what to go back to."""
+    play = Play(2)
+    play.step()
+    play.is_ready(100, 101)
+    play.children.begin(2)
+    play.step()
+    assert play.children.dispensable
+    play.children.call_off()
+    assert (play.children.generation, play.children.target) == (1, 2)
+
+
+def test_the_first_generation_is_not_called_off() -> None:
+    play = Play(2)
+    play.step()
+    play.is_ready(100)
+    play.children.begin(2)  # while the other boots
+    play.step()
+    play.children.call_off() if play.children.dispensable else None
+    assert play.children.target == 2
+
+
+# Replaced for what they have become
+
+
+def tires(play: Play, *pids: int) -> None:
+    for pid in pids:
+        play.child(pid).slot[TIRED] = 1
+
+
+def test_a_tired_one_leaves_when_its_successor_is_ready(three: Play) -> None:
+    tires(three, 101)
+    assert three.step() == ["spawn 103"]
+    assert three.step() == []
+    three.is_ready(103)
+    assert three.step() == ["retire 101"]
+    three.dies(101)
+    assert three.step() == []
+
+
+def test_tired_ones_leave_one_after_the_other(three: Play) -> None:
+    tires(three, 100, 101, 102)
+    for pid, successor in ((100, 103), (101, 104), (102, 105)):
+        assert three.step() == [f"spawn {successor}"]
+        assert three.step() == []
+        three.is_ready(successor)
+        assert three.step() in ([f"retire {pid}"], [f"retire {pid}", f"spawn {successor + 1}"])
+        three.dies(pid)
+    assert len(three.children.living) >= 3
+
+
+def test_a_successor_that_cannot_boot_is_tried_again(three: Play) -> None:
+    tires(three, 101)
+    three.step()
+    three.dies(103)
+    assert three.step() == []
+    assert three.pass_time(FIRST_PAUSE) == ["spawn 104"]
+    assert three.pids_living == [100, 101, 102, 104]
+
+
+def test_a_tired_one_that_dies_is_replaced_once(three: Play) -> None:
+    tires(three, 101)
+    assert three.step() == ["spawn 103"]
+    three.dies(101)
+    assert three.step() == []
 
 
 def test_a_rollout_to_more(three: Play) -> None:

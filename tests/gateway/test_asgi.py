@@ -343,6 +343,7 @@ def test_what_an_application_does_to_its_scope_is_not_seen_by_the_next() -> None
         seen["headers"].reverse()
         seen["headers"].append((b"left", b"behind"))
         seen["extensions"].clear()
+        seen["asgi"]["left"] = "behind"
         seen["state"]["left"] = "behind"
         seen.update({"path": "/changed", "method": "CHANGED", "scheme": "changed", "left.behind": 1})
         del seen["query_string"]

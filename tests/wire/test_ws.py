@@ -26,6 +26,7 @@ from monoceros.wire import messages, ws
 from monoceros.wire.events import (
     END,
     NEED_DATA,
+    PAUSED,
     AppError,
     Data,
     Limits,
@@ -471,6 +472,21 @@ def test_a_flood_of_pings_costs_what_it_answers() -> None:
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert held < 50_000, "nothing is left when it was drained"
+
+
+@pytest.mark.parametrize("opcode", [PING, PONG])
+def test_in_a_flood_of_control_frames_others_have_a_turn(opcode: int) -> None:
+    connection = opened()
+    connection.receive_data(frame(opcode) * 5_000 + frame(TEXT, b"behind") * 2)
+    turns = 0
+    while (event := connection.next_event()) is PAUSED:
+        turns += 1
+    assert turns > 50
+    assert event == Message("behind")
+    assert connection.next_event() == Message("behind")
+    assert connection.next_event() is NEED_DATA
+    connection.receive_data(frame(BINARY, b"x" * 100_000))
+    assert next(drain(connection)) == Message(b"x" * 100_000)
 
 
 # Fragments (Autobahn 5)

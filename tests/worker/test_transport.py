@@ -95,6 +95,25 @@ def test_what_does_not_fit_waits_in_order(pair: Pair) -> None:
     assert pair.transport.unsent_size == 0
 
 
+def test_small_pieces_that_wait_are_joined(pair: Pair) -> None:
+    pair.transport.write(BIG)
+    pieces = [b"%d " % n for n in range(20_000)]
+    for piece in pieces:
+        pair.transport.write(piece)
+    small = b"".join(pieces)
+    assert len(pair.transport.unsent) < 2 + len(small) // 2048
+    assert pair.read(len(BIG) + len(small)) == BIG + small
+
+
+def test_pieces_are_not_joined_across_a_file(pair: Pair, file: int) -> None:
+    pair.transport.write(BIG)
+    pair.transport.write(b"before")
+    pair.transport.write_file(own(FileSpan(file, 0, 10)))
+    pair.transport.write(b"af")
+    pair.transport.write(b"ter")
+    assert pair.read(len(BIG) + 21) == BIG + b"before" + BIG[:10] + b"after"
+
+
 def test_a_client_that_takes_a_byte_at_a_time(pair: Pair) -> None:
     pair.transport.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
     pair.transport.write(BIG[:20_000])

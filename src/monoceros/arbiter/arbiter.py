@@ -95,8 +95,8 @@ class Arbiter(Server):
                 self._turn()
         except Halt as halt:
             status, reason = halt.status, str(halt)
-            self._stop(quick=halt.status != 0)
-            level = logging.ERROR if halt.status else logging.INFO
+            self._stop(quick=bool(status))
+            level = logging.ERROR if status else logging.INFO
             error_log.log(level, "Shutting down: %s", self.name)
             if reason:
                 error_log.log(level, "Reason: %s", halt)
@@ -237,8 +237,7 @@ class Arbiter(Server):
         if self.watcher is not None:
             self.watcher.close()
         if self.rollout is not None:
-            for listener in self.rollout.dropped:
-                listener.close()  # as long as one process has it, clients are not refused
+            self._close(self.rollout.dropped)  # as long as one process has it, clients are not refused
         entitle("worker", self.settings, self.suffix)
         self.crew.live(member, number, generation, slot)
 
@@ -277,12 +276,13 @@ class Arbiter(Server):
             error_log.error("Reload refused, generation %d serves on: %s", self.children.generation, error)
             self.notifier.ready(f"Reload refused: {error}")
             return
+        if self.rollout is not None:  # its old workers are still leaving; they have copies of what it has dropped
+            self._close(self.rollout.dropped)
         self.rollout = rollout
-        before = self.settings
         self.settings, self.listeners = rollout.settings, rollout.listeners
         if rollout.moved:
             start.tell_where(self.listeners, self.pid)
-        self._resize(self.settings.workers, before.workers)
+        self._resize(self.settings.workers, rollout.before.workers)
         self.children.begin(self.settings.workers)
         try:
             hooks.call(self.settings, "on_reload", self)
@@ -292,7 +292,7 @@ class Arbiter(Server):
     def _call_off(self, why: str) -> None:
         """Nobody of the new generation has been ready: back to the one before, if there is a new one."""
         rollout = self.rollout
-        if rollout is None or self.children.proven:
+        if rollout is None or not self.children.dispensable:
             return
         self.rollout = None
         failed = self.children.generation
@@ -312,11 +312,14 @@ class Arbiter(Server):
             self._refuse(rollout.dropped)
         if any(child.generation != children.generation for child in children.living):
             return
-        for listener in rollout.dropped:
-            listener.close()
+        self._close(rollout.dropped)
         self.rollout = None
         self.notifier.ready(f"Generation {children.generation} serves")
         error_log.info("Generation %d serves after %.1f s", children.generation, time.monotonic() - rollout.begun)
+
+    def _close(self, listeners: list[Listener]) -> None:
+        for listener in listeners:
+            listener.close()
 
     def _refuse(self, listeners: list[Listener]) -> None:
         """Let nobody new in. What another master listens on, too, is not ours alone to close."""
@@ -365,9 +368,6 @@ class Arbiter(Server):
         else:
             error_log.debug("SIGWINCH ignored. Not daemonized")
 
-    def _on_usr2(self) -> None:
-        self.succession.beget(self)
-
     HANDLERS: Final[dict[int, Callable[["Arbiter"], None]]] = {
         signal.SIGCHLD: _reap,
         signal.SIGHUP: _on_hup,
@@ -377,7 +377,7 @@ class Arbiter(Server):
         signal.SIGTTIN: _on_ttin,
         signal.SIGTTOU: _on_ttou,
         signal.SIGUSR1: _on_usr1,
-        signal.SIGUSR2: _on_usr2,
+        signal.SIGUSR2: lambda self: self.succession.beget(self),
         signal.SIGWINCH: _on_winch,
     }
 
@@ -415,5 +415,4 @@ class Arbiter(Server):
             self.selector.select(1.0)
             self.signals.drain()
             self._reap()
-        for listener in listeners:
-            listener.close()
+        self._close(listeners)

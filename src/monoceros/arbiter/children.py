@@ -130,6 +130,7 @@ class Children:
 
     def begin(self, target: int) -> None:
         """A new generation of `target` workers is to take over; the one before serves until it can."""
+        self.look()
         if self.proven:
             self._before = self.generation, self.target
         self.proven = False
@@ -146,8 +147,9 @@ class Children:
 
     @property
     def dispensable(self) -> bool:
-        """May the new generation be called off? It is not proven, and others serve."""
-        return not self.proven and any(child.ready for child in self.living)
+        """May the new generation be called off? It is not proven, there was one before, and that serves."""
+        self.look()
+        return not self.proven and self._before[0] > 0 and any(child.ready for child in self.living)
 
     def free_number(self) -> int:
         """The lowest number that no living worker has."""
@@ -176,7 +178,9 @@ class Children:
         missing = self._missing(fresh, stale)
         if self._pause:
             missing = min(missing, 1) if now >= self._failed_at + self._pause else 0
-        surplus = max(0, len(ready) + len(stale) - self.target)
+        # A generation that may still be called off must find the one before as it was.
+        enough = self.target if self.proven else max(self.target, self._before[1])
+        surplus = max(0, len(ready) + len(stale) - enough)
         return [
             *self._overdue(now),
             *(Spawn() for _ in range(missing)),
