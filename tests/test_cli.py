@@ -258,7 +258,7 @@ def test_running_and_reloading_start_from_the_same_place(tmp_path: Path, monkeyp
     seen: list[Settings] = []
 
     class Arbiter:
-        def __init__(self, settings, reload_settings) -> None:  # type: ignore[no-untyped-def]
+        def __init__(self, settings, reload_settings, launch, launcher) -> None:  # type: ignore[no-untyped-def]
             self.settings, self.reload_settings = settings, reload_settings
 
         def run(self) -> int:

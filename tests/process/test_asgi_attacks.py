@@ -63,7 +63,8 @@ async def at_both(scope, receive, send):
         say("heard", message["type"])
     reading = asyncio.ensure_future(read())
     await start(send)
-    for _ in range(64):
+    say("streaming")
+    for _ in range(256):
         await piece(send, b"x" * 65536)
     await reading
 
@@ -206,10 +207,12 @@ def test_to_take_the_answer_does_not_excuse_who_sends_nothing(serve: Serve, clie
     server = started(serve, "--body-timeout", "0.5")
     client = clients.enter_context(Client(server))
     client.sock.sendall(b"POST /both HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab")
+    server.expect("streaming")
+    assert server.get("/").status == 200  # the stream has filled what there is to fill
     got = 0
     while data := client.sock.recv(MIB):
         got += len(data)
-    assert got > 64 * 65536
+    assert got > 256 * 65536
     server.expect("heard http.disconnect")
 
 

@@ -114,8 +114,8 @@ class Arbiter(Server):
         if self.pidfile is not None:
             start.attempt(self.pidfile.remove)
         hooks.notify(self.settings, "on_exit", self)
-        # Who asks for a stop once more does not change how we exit.
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        # Who asks for something at the last moment does not change how we exit.
+        for number in self.HANDLERS.keys() - {signal.SIGCHLD}:
             signal.signal(number, signal.SIG_IGN)
 
     def _start(self) -> None:

@@ -12,7 +12,7 @@ from monoceros import app, reloader
 from monoceros.arbiter.pidfile import Pidfile, PidfileError
 from monoceros.arbiter.systemd import listen_fds
 from monoceros.listener import Listeners
-from monoceros.settings.table import Settings
+from monoceros.settings.table import Settings, SettingsError
 
 error_log = logging.getLogger("gunicorn.error")
 
@@ -108,9 +108,15 @@ def listen(settings: Settings, found: Listeners, wait: Callable[[float], None]) 
 
 
 def watcher(settings: Settings, listeners: Listeners) -> reloader.Watcher:
-    """Who tells of files that have changed (`reload`)."""
+    """Who tells of files that have changed (`reload`). Raises `Halt`."""
     error_log.warning("Reloader is on. Use in development only!")
-    return reloader.start(reloader.watch_of(settings), close=[listener.fileno() for listener in listeners.values()])
+    if settings.preload_app:
+        error_log.warning("With preload_app, a reload does not bring new code: leave one of the two out")
+    try:
+        watch = reloader.watch_of(settings)
+        return reloader.start(watch, close=[listener.fileno() for listener in listeners.values()])
+    except (SettingsError, OSError) as error:
+        raise Halt(f"Cannot watch files: {error}", 1) from None
 
 
 def entitle(role: str, settings: Settings, suffix: str = "") -> None:
