@@ -114,7 +114,7 @@ def test_a_start_with_broken_code_waits_for_the_save_that_mends_it(serve: Serve,
     write = speaks if "asgi" in kind else code
     server = serve("-w", "2", *kind, *QUICK, "app:app", files={"app.py": "def app(:\n"})
     server.expect("SyntaxError")
-    server.expect(r"\[ERROR\] worker=1 gen=1 pid=\d+ could not boot, next try in 1 s; 0 others serve")
+    server.expect(r"\[ERROR\] worker=\d gen=1 pid=\d+ could not boot, next try in 1 s; 0 others serve")
     # Nor does the next mistake end it, or the one after that.
     for mistake in ("first", "second"):
         save(server, f"{mistake}_mistake")

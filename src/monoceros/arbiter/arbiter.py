@@ -11,18 +11,17 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Final
 
 import monoceros
 from monoceros import app, reloader, scoreboard
-from monoceros.arbiter import causes, start
-from monoceros.arbiter.children import LAST_WORDS, Abort, Child, Kill
+from monoceros.arbiter import start
+from monoceros.arbiter.children import LAST_WORDS, Abort, Kill
 from monoceros.arbiter.crew import Crew
 from monoceros.arbiter.daemon import Launcher
 from monoceros.arbiter.pidfile import Pidfile
 from monoceros.arbiter.reexec import HandoverError, Launch
-from monoceros.arbiter.rollout import Refused, Rollout, give_away
+from monoceros.arbiter.rollout import Refused, Rollout, give_away, reopen
 from monoceros.arbiter.server import Server
 from monoceros.arbiter.start import Halt, entitle, reason_of
 from monoceros.arbiter.succession import Succession
@@ -101,7 +100,7 @@ class Arbiter(Server):
             if reason:
                 error_log.log(level, "Reason: %s", halt)
         except Exception:
-            # Our own error, or that of a hook. The workers go in order; the status is what Gunicorn exits with.
+            # The workers go in order; the status is what Gunicorn exits with.
             error_log.exception("Unhandled exception in main loop")
             self._stop(quick=False)
         finally:
@@ -124,20 +123,19 @@ class Arbiter(Server):
         self.selector.register(self.signals, selectors.EVENT_READ)
         self.selector.register(self.crew.bell, selectors.EVENT_READ)
         log.capture_output(self.settings)
-        settings = self.settings = start.activated(self.settings)
+        settings, self._reload_settings, activated = start.with_sockets(self.settings, self._reload_settings)
+        self.settings = settings
         try:
-            self.succession: Succession = Succession(
-                self._launch, activated=any(each.kind == "fd" for each in settings.bind)
-            )
+            self.succession: Succession = Succession(self._launch, activated=activated)
         except HandoverError as error:
             raise Halt(str(error), 1) from None
         entitle("master", settings, self.suffix)
         for note in settings.notes:
             error_log.warning("%s", note)
-        hooks.call(settings, "nworkers_changed", self, settings.workers, None)
+        start.tell(settings, "nworkers_changed", self, settings.workers, None)
         error_log.info("Starting monoceros %s", monoceros.__version__)
         self.pidfile = start.pidfile(settings, self.suffix, self.pid)
-        hooks.call(settings, "on_starting", self)
+        start.tell(settings, "on_starting", self)
         if settings.preload_app:
             self.application = start.preload(settings)
         self.listeners = start.listen(settings, self.succession.adopt(settings), self._wait)
@@ -147,7 +145,7 @@ class Arbiter(Server):
             raise Halt(str(error), 1) from None
         start.tell_where(self.listeners, self.pid)
         error_log.info("Using worker: %s", settings.worker_class)
-        hooks.call(settings, "when_ready", self)
+        start.tell(settings, "when_ready", self)
         if settings.reload:
             self.watcher = start.watcher(settings, self.listeners)
             self.selector.register(self.watcher, selectors.EVENT_READ)
@@ -166,10 +164,10 @@ class Arbiter(Server):
                 break  # what else there was to do is said again next time
         self._settle()
         self._tell_systemd()
-        soonest = LENIENT_LOOK if clock() < self._lenient_until else 0.0
         now = clock()
+        soonest = LENIENT_LOOK if now < self._lenient_until else 0.0
         due = min(self._stop_at, self._watchdog_at) - now
-        self._wait(max(soonest, min(self.children.next_wake(now), max(0, due) / 1000)))
+        self._wait(max(soonest, min(self.children.next_wake(now), max(0, due) / 1000, self.succession.pause)))
 
     def _tell_systemd(self) -> None:
         """Tell who waits for it that we serve, once we do; and that we are alive."""
@@ -195,8 +193,7 @@ class Arbiter(Server):
         elif clock() > due + STOPPED:
             # Not the workers are late, all of us were stopped (docker pause, a laptop's lid): let them speak first.
             self._lenient_until = clock() + STOPPED
-        if self.succession is not None and self.succession.promoted():
-            self._promote()
+        self.succession.look(self)
 
     def _on_signal(self, number: int) -> None:
         handler = self.HANDLERS.get(number)
@@ -219,13 +216,6 @@ class Arbiter(Server):
             error_log.info("Worker reloading: %s modified", path)
         if changes:
             self._reload()
-
-    def _promote(self) -> None:
-        """The master before us has gone: its place is ours."""
-        error_log.info("Master has been promoted.")
-        entitle("master", self.settings)
-        if self.pidfile is not None and self.settings.pidfile is not None:
-            start.attempt(partial(self.pidfile.rename, self.settings.pidfile))
 
     # Children.
 
@@ -250,19 +240,24 @@ class Arbiter(Server):
                 return
             if not pid:
                 return
-            failed = None if self.succession.ended(pid) else self.crew.bury(pid, status)
-            if failed is not None and not self._stopping:
-                self._cope(*failed)
+            if not self.succession.ended(pid):
+                self.crew.bury(pid, status)
+            elif not self.children.target and not self._stopping:
+                self._resize(self.settings.workers)  # we were emptied for the new master's sake (WINCH)
 
-    def _cope(self, child: Child, code: int) -> None:
-        """A worker could not boot: stop, give up the new generation, or let it be tried again."""
-        if not self.children.established and (code > 0 or child.late) and self.watcher is None:
-            raise Halt(reason_of(code), code if code in (3, 4) else app.BootError.status)
-        if self.children.dispensable and child.generation == self.children.generation:
-            self._call_off(f"{child} could not boot: {causes.of_boot(child.late, code, self.settings.boot_timeout)}")
+    def cope(self, who: str, generation: int, why: str, status: int) -> None:
+        """A worker could not boot: stop (not for a `status` of 0), give up the new generation, or let it be retried."""
+        if self._stopping:
+            return
+        if status and not self.children.established:
+            if self.watcher is None:
+                raise Halt(reason_of(status), status)
+            self.launcher.failed(status, f"Error: {reason_of(status)} It will be tried again when a file changes.")
+        if self.children.dispensable and generation == self.children.generation:
+            self._call_off(f"{who} could not boot: {why}")
             return
         others = sum(other.ready for other in self.children.living)
-        error_log.error("%s could not boot, next try in %g s; %d others serve", child, self.children.pause, others)
+        error_log.error("%s could not boot, next try in %g s; %d others serve", who, self.children.pause, others)
 
     # Reload.
 
@@ -282,11 +277,12 @@ class Arbiter(Server):
         self.settings, self.listeners = rollout.settings, rollout.listeners
         if rollout.moved:
             start.tell_where(self.listeners, self.pid)
-        self._resize(self.settings.workers, rollout.before.workers)
+        target = self.children.target
         self.children.begin(self.settings.workers)
+        self._tell_number(target)
         try:
             hooks.call(self.settings, "on_reload", self)
-        except Exception as error:
+        except hooks.RAISED as error:
             self._call_off(f"on_reload has failed: {error!r}")
 
     def _call_off(self, why: str) -> None:
@@ -298,7 +294,9 @@ class Arbiter(Server):
         failed = self.children.generation
         self.settings, self.listeners = rollout.before, rollout.kept
         rollout.undo(self._launch.environ)
+        target = self.children.target
         self.children.call_off()
+        self._tell_number(target)
         error_log.error("Generation %d called off, generation %d serves on: %s", failed, self.children.generation, why)
         self.notifier.ready(f"Reload failed: {why}")
 
@@ -346,25 +344,28 @@ class Arbiter(Server):
         self._reload()
 
     def _on_ttin(self) -> None:
-        self._resize(self.children.target + 1, self.children.target)
+        self._resize(self.children.target + 1)
 
     def _on_ttou(self) -> None:
-        self._resize(max(1, self.children.target - 1), self.children.target)
+        self._resize(max(1, self.children.target - 1))
 
-    def _resize(self, target: int, before: int) -> None:
-        self.children.target = target
-        if target != before:
-            hooks.notify(self.settings, "nworkers_changed", self, target, before)
+    def _resize(self, target: int) -> None:
+        before, self.children.target = self.children.target, target
+        self._tell_number(before)
+
+    def _tell_number(self, before: int) -> None:
+        if self.children.target != before:
+            hooks.notify(self.settings, "nworkers_changed", self, self.children.target, before)
 
     def _on_usr1(self) -> None:
-        log.reopen()
+        reopen(self.settings, self.listeners)
         self.crew.tell_all(signal.SIGUSR1)
 
     def _on_winch(self) -> None:
         """A window that changes its size is no reason, so it counts only where there is none, or a successor."""
         if self.settings.daemon or self.succession.successor is not None:
             error_log.info("graceful stop of workers")
-            self.children.target = 0
+            self._resize(0)
         else:
             error_log.debug("SIGWINCH ignored. Not daemonized")
 

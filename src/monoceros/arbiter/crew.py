@@ -5,7 +5,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from monoceros import scoreboard, worker
+from monoceros import app, scoreboard, worker
 from monoceros.arbiter import causes
 from monoceros.arbiter.children import LAST_WORDS, Abort, Action, Child, Children, Kill, Retire, Spawn
 from monoceros.ops import hooks
@@ -70,13 +70,19 @@ class Crew:
         signal.pthread_sigmask(signal.SIG_BLOCK, server.HANDLERS)
         try:
             hooks.call(server.settings, "pre_fork", server, member)
-            pid = os.fork()
-        except Exception as error:  # the machine has no more processes or memory to give, or a hook has failed
+        except hooks.RAISED as error:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, server.HANDLERS)
             clear(slot)
             children.failed(clock())
-            why = error.strerror if isinstance(error, OSError) else error
-            error_log.error("Cannot fork: %s, next try in %g s", why, children.pause)
+            server.cope(f"worker={number} gen={generation}", generation, f"pre_fork: {error!r}", app.BootError.status)
+            return False
+        try:
+            pid = os.fork()
+        except OSError as error:  # the machine has no more processes or memory to give
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, server.HANDLERS)
+            clear(slot)
+            children.failed(clock())
+            error_log.error("Cannot fork: %s, next try in %g s", error.strerror, children.pause)
             return False
         if not pid:
             server.become_worker(member, number, generation, slot)
@@ -121,11 +127,11 @@ class Crew:
             # While it boots nothing handles QUIT, which would leave a core file behind.
             self.signal(child, signal.SIGTERM if number == signal.SIGQUIT and child.booting else number)
 
-    def bury(self, pid: int, status: int) -> tuple[Child, int] | None:
-        """A process is gone. If it was a worker that could not boot: which one, and its exit code."""
+    def bury(self, pid: int, status: int) -> None:
+        """A process is gone. Only what was a worker is told of."""
         child = self.children.exited(pid, clock())
         if child is None:
-            return None
+            return
         counted = causes.oom_kills()
         oom = None if counted is None or self._oom_kills is None else counted > self._oom_kills
         self._oom_kills = counted
@@ -135,7 +141,12 @@ class Crew:
         failed = child.booting and not child.leaving
         clear(child.slot)
         hooks.notify(self.server.settings, "child_exit", self.server, self.members.pop(pid))
-        return (child, os.waitstatus_to_exitcode(status)) if failed else None
+        if failed:
+            code = os.waitstatus_to_exitcode(status)
+            why = causes.of_boot(child.late, code, self.server.settings.boot_timeout)
+            # A signal that we have not sent says nothing about the application.
+            status = code if code in (3, 4) else app.BootError.status if code > 0 or child.late else 0
+            self.server.cope(str(child), child.generation, why, status)
 
     def close(self) -> None:
         """The server has ended."""

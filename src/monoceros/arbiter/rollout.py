@@ -56,6 +56,7 @@ class Rollout:
                 undo.callback(place.enter, before, settings, environ)
                 place.enter(settings, before, environ)
                 log.setup(settings)
+                undo.callback(log.setup, before)
                 give_away(settings, wanted)
                 undo.pop_all()
         except (SettingsError, OSError, PrivilegeError) as error:
@@ -89,6 +90,15 @@ def give_away(settings: Settings, listeners: Listeners) -> None:
     for handler in log.file_handlers():
         if handler.stream is not None:
             chown(handler.stream.fileno(), settings.user, settings.group)
+
+
+def reopen(settings: Settings, listeners: Listeners) -> None:
+    """Open the log files anew, as after logrotate; those that are made by that are the workers' as well."""
+    log.reopen()
+    try:
+        give_away(settings, listeners)
+    except PrivilegeError as error:
+        error_log.error("%s", error)
 
 
 def _with_fixed(before: Settings, settings: Settings) -> Settings:

@@ -12,6 +12,7 @@ from monoceros import app, reloader
 from monoceros.arbiter.pidfile import Pidfile, PidfileError
 from monoceros.arbiter.systemd import listen_fds
 from monoceros.listener import Listeners
+from monoceros.ops import hooks
 from monoceros.settings.table import Settings, SettingsError
 
 error_log = logging.getLogger("gunicorn.error")
@@ -34,13 +35,18 @@ def reason_of(status: int) -> str:
     return "App failed to load." if status == app.AppNotFound.status else "Worker failed to boot."
 
 
-def activated(settings: Settings) -> Settings:
-    """The settings with the sockets that systemd has opened for us in place of `bind`, if it has. Raises `Halt`."""
+def with_sockets(settings: Settings, load: Callable[[], Settings]) -> tuple[Settings, Callable[[], Settings], bool]:
+    """The settings, and how to load them again, with the sockets that systemd has opened for us in place of `bind`.
+
+    The last says whether there are any. Raises `Halt`.
+    """
     try:
-        sockets = listen_fds(os.environ, os.getpid())
+        sockets = tuple(listen_fds(os.environ, os.getpid()))
     except ValueError as error:
         raise Halt(str(error), 1) from None
-    return replace(settings, bind=tuple(sockets)) if sockets else settings
+    if not sockets:
+        return settings, load, False
+    return replace(settings, bind=sockets), lambda: replace(load(), bind=sockets), True
 
 
 def pidfile(settings: Settings, suffix: str, pid: int) -> Pidfile | None:
@@ -53,6 +59,15 @@ def pidfile(settings: Settings, suffix: str, pid: int) -> Pidfile | None:
     except PidfileError as error:
         raise Halt(str(error), 1) from None
     return file
+
+
+def tell(settings: Settings, name: str, *arguments: object) -> None:
+    """Call a hook. Raises `Halt` if it fails, with status 1 or that of `sys.exit`: nobody is served yet."""
+    try:
+        hooks.call(settings, name, *arguments)
+    except hooks.RAISED as error:
+        status = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
+        raise Halt(f"The hook {name} has failed: {error!r}", status) from None
 
 
 def attempt(step: Callable[[], None]) -> None:

@@ -3,9 +3,11 @@
 import logging
 import os
 import signal
-from typing import TYPE_CHECKING
+from functools import partial
+from math import inf
+from typing import TYPE_CHECKING, Final
 
-from monoceros.arbiter import reexec
+from monoceros.arbiter import reexec, start
 from monoceros.arbiter.reexec import Launch
 from monoceros.listener import Listener, Listeners
 from monoceros.ops import hooks
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from monoceros.arbiter.arbiter import Arbiter
 
 error_log = logging.getLogger("gunicorn.error")
+
+# How often to look whether the predecessor has gone, in seconds: nothing tells us, since it is no child of ours.
+LOOK: Final = 0.25
 
 
 class Succession:
@@ -34,6 +39,11 @@ class Succession:
     def shares(self) -> bool:
         """Does another master listen on the same sockets? Then they must not be refused to it."""
         return self.predecessor is not None or self.successor is not None
+
+    @property
+    def pause(self) -> float:
+        """How long the next `look` may wait, in seconds."""
+        return inf if self.predecessor is None else LOOK
 
     def adopt(self, settings: Settings) -> Listeners:
         """What the predecessor has handed over of what is wanted."""
@@ -83,9 +93,12 @@ class Succession:
         error_log.warning("The new master (pid:%d) has ended; this one goes on", pid)
         return True
 
-    def promoted(self) -> bool:
-        """Has the predecessor gone, since the last look?"""
+    def look(self, server: "Arbiter") -> None:
+        """If the predecessor has gone since the last look, its place is ours, and so is its pid file."""
         if self.predecessor is None or os.getppid() == self.predecessor:
-            return False
+            return
         self.predecessor = None
-        return True
+        error_log.info("Master has been promoted.")
+        start.entitle("master", server.settings)
+        if server.pidfile is not None and server.settings.pidfile is not None:
+            start.attempt(partial(server.pidfile.rename, server.settings.pidfile))

@@ -1,11 +1,14 @@
 """Where the user's hooks are called. What they raise is logged with the hook's name and file."""
 
 import logging
-from typing import Any
+from typing import Any, Final
 
 from monoceros.settings.table import Settings
 
 error_log = logging.getLogger("gunicorn.error")
+
+# What counts as a hook's failure: sys.exit() in one ends neither a worker nor the master on the spot.
+RAISED: Final = (Exception, SystemExit)
 
 
 def call(settings: Settings, name: str, *arguments: Any) -> None:
@@ -15,7 +18,7 @@ def call(settings: Settings, name: str, *arguments: Any) -> None:
         return
     try:
         hook(*arguments)
-    except Exception:
+    except RAISED:
         error_log.exception("Exception in %s hook (%s)", name, where(hook))
         raise
 
@@ -24,7 +27,7 @@ def notify(settings: Settings, name: str, *arguments: Any) -> None:
     """The same where nothing hangs on it: what the hook raises is logged, and that is all."""
     try:
         call(settings, name, *arguments)
-    except Exception as error:
+    except RAISED as error:
         error_log.debug("Going on after the exception in %s: %r", name, error)
 
 

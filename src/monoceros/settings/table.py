@@ -508,6 +508,7 @@ class Settings:
         "-p --pid",
         "The file to write the process id of the server to.",
         section="Server Mechanics",
+        live=False,
         metavar="FILE",
         example="'/run/myproject.pid'",
     )
@@ -967,6 +968,7 @@ class Settings:
         "--reload",
         "Start the workers anew when code has changed. For development.",
         section="Debugging",
+        live=False,
         action="store_true",
         example="True",
     )
@@ -977,6 +979,7 @@ class Settings:
         "How the reloader sees that: `watchfiles` (which is a package), `inotify` (the kernel tells), `poll` (it looks "
         "again and again), or `auto`, the best of them that is there.",
         section="Debugging",
+        live=False,
         metavar="CHOICE",
         example="'poll'",
     )
@@ -987,6 +990,7 @@ class Settings:
         "Further files that the reloader watches, templates for example: paths or patterns, relative to where the "
         "server is started. A file that is not there is an error, a pattern may match none. The flag may be repeated.",
         section="Debugging",
+        live=False,
         metavar="FILES",
         action="append",
         example="['/srv/myproject/templates/**/*.html']",
@@ -998,6 +1002,7 @@ class Settings:
         "The directories that the reloader watches, relative to where the server is started; without them it is the "
         "working directory, and what the application has imported. The flag may be repeated.",
         section="Debugging",
+        live=False,
         metavar="DIR",
         action="append",
         example="['/srv/myproject']",
@@ -1008,6 +1013,7 @@ class Settings:
         "--reload-include",
         "Patterns of files in these directories that count beside `*.py`. The flag may be repeated.",
         section="Debugging",
+        live=False,
         metavar="PATTERN",
         action="append",
         example="['*.html', '*.toml']",
@@ -1018,6 +1024,7 @@ class Settings:
         "--reload-exclude",
         "Patterns of files and directories that do not count. The flag may be repeated.",
         section="Debugging",
+        live=False,
         metavar="PATTERN",
         action="append",
         example="['migrations/*']",
@@ -1028,6 +1035,7 @@ class Settings:
         "--reload-delay",
         "How many seconds the reloader waits between two looks.",
         section="Debugging",
+        live=False,
         metavar="SECONDS",
         example="1",
     )

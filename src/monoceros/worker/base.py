@@ -335,7 +335,9 @@ def live(berth: Berth, choose: Callable[[app.Application], type[Worker]]) -> NoR
         status = 0
         error_log.info("Worker exiting (pid: %d)", worker.pid)
     except app.BootError as error:
-        error_log.error("%s", error)
+        cause = error.__cause__  # what the application has raised, if that is the reason
+        raised = cause and (type(cause), cause, app.users_traceback(cause.__traceback__))
+        error_log.error("%s", error, exc_info=raised)
         status = error.status
     except BaseException as error:
         where = app.users_traceback(error.__traceback__)
