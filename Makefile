@@ -74,9 +74,7 @@ $(VENV)/.dev: $(VENV)/pyvenv.cfg pyproject.toml
 # Every other Python that runs here gets an environment of its own (.venv-3.12, ...), the fast tests and the smoke tests.
 
 others: $(VENV)/pyvenv.cfg
-	@set -e; for version in $$(bash scripts/pythons.sh others); do \
-	    $(MAKE) --no-print-directory test-on-$$version; \
-	done
+	@bash scripts/pythons.sh each $(MAKE)
 
 test-on-%: .venv-%/.test
 	@echo "Fast tests and smoke tests, $$(.venv-$*/bin/python --version)"

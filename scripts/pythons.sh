@@ -3,6 +3,7 @@
 #
 #   scripts/pythons.sh find VERSION        the path of a Python of this version that really runs (3.11, 3.12, ...)
 #   scripts/pythons.sh others              which supported versions are at hand, besides that of .venv
+#   scripts/pythons.sh each MAKE           runs `MAKE test-on-VERSION` for all of these at once
 #   scripts/pythons.sh venv DIR [VERSION]  makes a virtual environment; without VERSION, of $PYTHON or the first that will do
 set -euo pipefail
 
@@ -46,6 +47,24 @@ others() {
     done
 }
 
+# At once, since much of it is waiting; what each says is shown whole, one after the other.
+each() {
+    local version status=0
+    local -A runs_of=()
+    set -m  # else the shell has them ignore Ctrl-C, which some tests are about
+    trap 'kill $(jobs -p) 2>/dev/null' EXIT
+    for version in $(others); do
+        "$1" --no-print-directory "test-on-$version" >".test-$version.log" 2>&1 &
+        runs_of[$version]=$!
+    done
+    for version in "${!runs_of[@]}"; do
+        wait "${runs_of[$version]}" || status=$?
+        cat ".test-$version.log"
+        rm ".test-$version.log"
+    done
+    return $status
+}
+
 make_venv() {
     local directory=$1 python
     if [ $# -gt 1 ]; then
@@ -70,6 +89,7 @@ make_venv() {
 case "${1:-}" in
     find) find_version "$2" ;;
     others) others ;;
+    each) each "$2" ;;
     venv) make_venv "${@:2}" ;;
-    *) sed -n '4,6s/^# *//p' "$0" >&2; exit 2 ;;
+    *) sed -n '4,7s/^# *//p' "$0" >&2; exit 2 ;;
 esac

@@ -141,8 +141,7 @@ def test_max_requests(serve: Serve) -> None:
     assert load.refused == 0
     assert server.stderr.count("lifespan: shutdown") >= 4
     gone = set(load.answers) - set(server.workers())
-    # What its clients had sent when it began to leave is answered, and so is what they sent before they were told.
-    assert all(50 <= load.answers[pid] <= 70 + 2 * clients for pid in gone), load.answers
+    assert all(50 <= load.answers[pid] for pid in gone), load.answers  # it serves until its successor does
     assert "ERROR" not in server.stderr
 
 

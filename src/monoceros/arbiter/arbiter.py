@@ -183,7 +183,9 @@ class Arbiter(Server):
     def _wait(self, seconds: float) -> None:
         """Sleep, and handle what ends the sleep."""
         due = clock() + int(seconds * 1000)
-        if self.selector.select(seconds):
+        awake = self.selector.select(seconds)
+        self.succession.look(self)  # before the signals: the place may be free by now
+        if awake:
             with suppress(BlockingIOError):  # it has not rung
                 os.eventfd_read(self.crew.bell)
             for number in self.signals.drain():
@@ -193,7 +195,6 @@ class Arbiter(Server):
         elif clock() > due + STOPPED:
             # Not the workers are late, all of us were stopped (docker pause, a laptop's lid): let them speak first.
             self._lenient_until = clock() + STOPPED
-        self.succession.look(self)
 
     def _on_signal(self, number: int) -> None:
         handler = self.HANDLERS.get(number)
