@@ -29,6 +29,7 @@ GONE: Final = frozenset(
         errno.ENONET,
         errno.EHOSTUNREACH,
         errno.EOPNOTSUPP,
+        errno.EINVAL,  # the arbiter has shut the listener (see `shut`): nobody will come any more
         errno.ENETUNREACH,
     )
 )
@@ -136,6 +137,23 @@ class Listener:
             self.sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, filter)
         except OSError:
             return  # a sandbox without socket filters: whoever comes in the last moment is reset
+
+    def shut(self) -> bool:
+        """Refuse whoever comes, in all processes that have a copy. False as long as somebody waits to be accepted.
+
+        To be called some time after `refuse_new`, when handshakes that had begun are complete.
+        """
+        if not self.owned or not self.shared or self.sock.family == socket.AF_UNIX:
+            return True
+        try:
+            # tcp(7): of a listening socket, the fourth word behind the first eight bytes is how many are queued.
+            info = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28)
+            if struct.unpack_from("I", info, 24)[0]:
+                return False
+            self.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return True  # shut or closed already
+        return True
 
     def close(self) -> None:
         """Close this process's copy; the socket listens on while others have one."""

@@ -34,7 +34,10 @@ def run(app: str | Callable[..., Any], given: Mapping[str, object]) -> None:
     def reload_settings() -> Settings:
         settings = cli.checked(load((), environ, launched, call))
         # An object is loaded: there is nothing that could be imported before the fork, or called to make it.
-        return settings if application is None else replace(settings, preload_app=False)
+        if application is None:
+            return settings
+        notes = ("reload has no effect on an application object: name it as MODULE:NAME",) if settings.reload else ()
+        return replace(settings, preload_app=False, reload=False, notes=(*settings.notes, *notes))
 
     settings = reload_settings()
     if settings.wsgi_app is None:

@@ -48,7 +48,8 @@ def post_fork(server, worker):
     worker.log.info("a line of post_fork")
 
 def post_worker_init(worker):
-    say("post_worker_init", worker.age, worker.cfg.workers, worker.app.__name__, worker.wsgi is worker.app, worker.alive)
+    same = worker.wsgi is worker.app
+    say("post_worker_init", worker.age, worker.cfg.workers, worker.app.__name__, same, worker.alive)
 
 def worker_int(worker):
     say("worker_int", worker.pid)
@@ -174,13 +175,31 @@ def test_worker_int_when_the_master_is_in_a_hurry(serve: Serve) -> None:
     assert len(said(server, "worker_int")) == len(said(server, "worker_exit")) == len(said(server, "child_exit")) == 2
 
 
+def test_no_workers_stay_none(serve: Serve) -> None:
+    server = configured(serve, ALL, "--daemon", "--error-logfile", "-", "-R").ready()
+    assert server.wait() == 0
+    (worker,) = (int(words[0]) for words in said(server, "post_fork"))
+    master = int(said(server, "when_ready")[0][0])
+    for number in (signal.SIGWINCH, signal.SIGTTOU):
+        server.signal(number, master)
+    server.expect("Handling signal: ttou")
+    server.expect(f"hook child_exit {master} {worker}")
+    server.signal(signal.SIGTERM, master)
+    wait_for(lambda: server.tree() == [])
+    assert [words[1:] for words in said(server, "nworkers_changed")] == [["1", "None"], ["0", "1"]]
+
+
 def test_worker_abort(serve: Serve) -> None:
-    server = configured(serve, ALL, "-k", "sync", "--timeout", "1").ready()
+    """What it raises changes nothing."""
+    conf = ALL.replace("worker.aborted)", "worker.aborted)\n    1 / 0")
+    server = configured(serve, conf, "-k", "sync", "--timeout", "1").ready()
     (worker,) = server.workers()
     make_gate(server)
     with Client(server) as client:
         client.ask("/gate")
         server.expect(rf"hook worker_abort {worker} {worker} True")
+        server.expect(r"\[ERROR\] Exception in worker_abort hook \(.*/conf.py:\d+\)\nTraceback")
+        server.expect(r"\[CRITICAL\] Was serving for .* s: GET /gate")
         server.expect(rf"\[ERROR\] Worker \(pid:{worker}\) was sent SIGKILL! By us")
     server.expect(rf"hook child_exit {server.pid} {worker} 1 False")
     wait_for(server.serving)
@@ -282,6 +301,25 @@ def test_post_request_of_a_request_that_fails(serve: Serve) -> None:
     assert server.get("/", X_Colour="red").status == 500
     server.expect("hook post_request")
     assert said(server, "post_request")[0][1:] == ["500", "Internal", "Server", "Error"]
+
+
+WEBSOCKET = """
+async def at_ws(scope, receive, send):
+    await receive()
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.send", "text": "twelve bytes"})
+    await send({"type": "websocket.close"})
+"""
+
+
+def test_post_request_of_a_websocket(serve: Serve) -> None:
+    conf = REQUESTS.replace("{parameters}", "worker, req, environ, resp").replace("{words}", "resp.status, resp.sent")
+    server = configured(serve, conf, files=asgi(WEBSOCKET)).ready()
+    fields = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    request = f"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nX-Colour: red\r\n{fields}\r\n"
+    server.ask(request.encode(), until=b"twelve bytes")
+    server.expect("hook post_request")
+    assert said(server, "post_request")[0][1:] == ["101", "12"]
 
 
 # Exceptions
@@ -391,17 +429,6 @@ def test_the_others_are_only_logged(serve: Serve, what: str, tmp_path: Path) -> 
     assert server.stderr.count("Exception in worker_exit hook") == 3
     assert "exited with code" not in server.stderr
     assert not (tmp_path / "master.pid").exists()
-
-
-def test_worker_abort_that_fails(serve: Serve) -> None:
-    server = configured(serve, failing("worker_abort", "worker"), "-k", "sync", "--timeout", "1").ready()
-    make_gate(server)
-    with Client(server) as client:
-        client.ask("/gate")
-        server.expect(r"\[ERROR\] Exception in worker_abort hook")
-        server.expect(r"\[CRITICAL\] Was serving for .* s: GET /gate")
-        server.expect("was sent SIGKILL! By us")
-    wait_for(server.serving)
 
 
 def test_prometheus_marks_dead_workers_so(serve: Serve) -> None:

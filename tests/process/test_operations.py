@@ -30,9 +30,9 @@ def module(kind: str) -> str:
 
 @pytest.fixture
 def start(serve: Serve) -> Callable[..., Server]:
-    def start(kind: str, workers: int, *args: str, **options: object) -> Server:
-        files = {"app.py": module(kind), "conf.py": "", **options}
-        server = serve("-c", "conf.py", "-w", str(workers), *OPTIONS[kind], "app:app", *args, files=files)
+    def start(kind: str, workers: int, *args: str) -> Server:
+        files = {"app.py": module(kind), "conf.py": f"bind = '127.0.0.1:{{port}}'\nworkers = {workers}\n"}
+        server = serve("-c", "conf.py", *OPTIONS[kind], "app:app", *args, bind=None, files=files)
         return server.ready(workers=workers)
 
     return start
@@ -109,7 +109,7 @@ def test_reloads_that_fail_and_one_that_does_not(start: Callable[..., Server], s
         ("app.py", "import nothing_there", boots, "No module named 'nothing_there'"),
         ("app.py", module(kind) + (startup if kind == "asgi" else "\n1 / 0"), boots, "no database|ZeroDivisionError"),
         ("conf.py", taken, refused, f"127.0.0.1:{other.port}: Address already in use"),
-        ("conf.py", "workers = 'many'\ntimeout = -1", refused, "workers = 'many'"),
+        ("conf.py", f"bind = '127.0.0.1:{server.port}'\nworkers = 'many'", refused, "workers = 'many'"),
         ("conf.py", "import nothing_there", refused, "No module named 'nothing_there'"),
     ]
     generation = 1

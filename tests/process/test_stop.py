@@ -51,7 +51,7 @@ def until_nobody_comes_in(server: Server, seconds: float) -> None:
     def left_outside() -> bool:
         try:
             server.connect(seconds).close()
-        except TimeoutError:
+        except (TimeoutError, ConnectionRefusedError):
             return True
         return False
 
@@ -230,6 +230,27 @@ def test_who_comes_later_is_not_served(serve: Serve, clients: ExitStack) -> None
     assert server.wait() == 0
     with pytest.raises(ConnectionRefusedError):
         server.connect()
+
+
+@THREADS
+def test_who_comes_much_later_is_refused(serve: Serve, clients: ExitStack, threads: str) -> None:
+    """A proxy finds another server at once, however long the requests here still take."""
+    server, running = busy(serve, clients, threads=threads)
+    term(server, threads)
+
+    def refused() -> bool:
+        try:
+            server.connect(seconds=0.2).close()
+        except ConnectionRefusedError:
+            return True
+        except TimeoutError:
+            return False
+        return False
+
+    wait_for(refused, what="new connections to be refused")
+    open_gate(server)
+    assert running.answer()[0] == 200
+    assert server.wait() == 0
 
 
 @THREADS

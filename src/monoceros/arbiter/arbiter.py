@@ -16,9 +16,10 @@ from typing import Final
 import monoceros
 from monoceros import app, reloader, scoreboard
 from monoceros.arbiter import start
-from monoceros.arbiter.children import LAST_WORDS, Abort, Kill
+from monoceros.arbiter.children import Abort, Kill
 from monoceros.arbiter.crew import Crew
 from monoceros.arbiter.daemon import Launcher
+from monoceros.arbiter.end import wind_down
 from monoceros.arbiter.pidfile import Pidfile
 from monoceros.arbiter.reexec import HandoverError, Launch
 from monoceros.arbiter.rollout import Refused, Rollout, give_away, reopen
@@ -41,8 +42,9 @@ STOPPED: Final = 2_500
 # How often to look meanwhile, in seconds.
 LENIENT_LOOK: Final = 0.1
 
-# How long workers may take to leave once somebody is in a hurry, in seconds.
-HURRY: Final = 2.0
+
+# How often to look whether the master before us has gone, in milliseconds: nothing tells of it.
+SUCCESSION_LOOK: Final = 250
 
 
 class Arbiter(Server):
@@ -73,6 +75,7 @@ class Arbiter(Server):
         self.notifier = Notifier(os.environ)
         self._reload_settings = reload_settings
         self._launch = launch
+        self._begun = False
         self._stopping = False
         self._stop_at = NEVER
         self._watchdog_at = 0 if self.notifier.watchdog_interval else NEVER
@@ -112,7 +115,8 @@ class Arbiter(Server):
         """What there was to do is done."""
         if self.pidfile is not None:
             start.attempt(self.pidfile.remove)
-        hooks.notify(self.settings, "on_exit", self)
+        if self._begun:
+            hooks.notify(self.settings, "on_exit", self)
         # Who asks for something at the last moment does not change how we exit.
         for number in self.HANDLERS.keys() - {signal.SIGCHLD}:
             signal.signal(number, signal.SIG_IGN)
@@ -135,6 +139,7 @@ class Arbiter(Server):
         start.tell(settings, "nworkers_changed", self, settings.workers, None)
         error_log.info("Starting monoceros %s", monoceros.__version__)
         self.pidfile = start.pidfile(settings, self.suffix, self.pid)
+        self._begun = True
         start.tell(settings, "on_starting", self)
         if settings.preload_app:
             self.application = start.preload(settings)
@@ -166,7 +171,7 @@ class Arbiter(Server):
         self._tell_systemd()
         now = clock()
         soonest = LENIENT_LOOK if now < self._lenient_until else 0.0
-        due = min(self._stop_at, self._watchdog_at) - now
+        due = min(self._stop_at, self._watchdog_at, now + SUCCESSION_LOOK if self.master_pid else NEVER) - now
         self._wait(max(soonest, min(self.children.next_wake(now), max(0, due) / 1000, self.succession.pause)))
 
     def _tell_systemd(self) -> None:
@@ -232,7 +237,7 @@ class Arbiter(Server):
         entitle("worker", self.settings, self.suffix)
         self.crew.live(member, number, generation, slot)
 
-    def _reap(self) -> None:
+    def reap(self) -> None:
         """Take note of who has died. Strangers are ours too where we are process 1."""
         while True:
             try:
@@ -348,7 +353,7 @@ class Arbiter(Server):
         self._resize(self.children.target + 1)
 
     def _on_ttou(self) -> None:
-        self._resize(max(1, self.children.target - 1))
+        self._resize(max(min(1, self.children.target), self.children.target - 1))  # none stays none
 
     def _resize(self, target: int) -> None:
         before, self.children.target = self.children.target, target
@@ -371,7 +376,7 @@ class Arbiter(Server):
             error_log.debug("SIGWINCH ignored. Not daemonized")
 
     HANDLERS: Final[dict[int, Callable[["Arbiter"], None]]] = {
-        signal.SIGCHLD: _reap,
+        signal.SIGCHLD: reap,
         signal.SIGHUP: _on_hup,
         signal.SIGINT: _on_quit,
         signal.SIGQUIT: _on_quit,
@@ -401,20 +406,5 @@ class Arbiter(Server):
             dict.fromkeys([*self.listeners.values(), *(self.rollout.kept.values() if self.rollout else ())])
         )
         self._refuse(listeners)
-        deadline = clock() + int((HURRY if quick else self.settings.graceful_timeout) * 1000) + LAST_WORDS
-        self.crew.tell_all(signal.SIGQUIT if quick else signal.SIGTERM)
-        while self.children.living and (left := deadline - clock()) > 0:
-            self.selector.select(min(left / 1000, 1.0))
-            for number in self.signals.drain():
-                if number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
-                    error_log.info("Quick shutdown requested")
-                    self.crew.tell_all(signal.SIGQUIT)
-                    deadline = min(deadline, clock() + int(HURRY * 1000))
-            self._reap()
-        for child in self.children.living:
-            self.crew.kill(child)
-        while self.children.living:
-            self.selector.select(1.0)
-            self.signals.drain()
-            self._reap()
+        wind_down(self, listeners, quick=quick)
         self._close(listeners)

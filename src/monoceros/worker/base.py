@@ -30,10 +30,10 @@ from monoceros.scoreboard import BUSY, CONNECTIONS, DRAINING, ERRORS, READY, REQ
 from monoceros.settings.table import Settings
 from monoceros.signals import Signals
 from monoceros.wire.body import NO_CONTENT
-from monoceros.wire.events import Limits, Request
-from monoceros.wire.response import Defaults
+from monoceros.wire.events import Request
 from monoceros.worker import privileges, spew
 from monoceros.worker.member import Answered, Asked, Member
+from monoceros.worker.terms import defaults_of, limits_of
 
 if TYPE_CHECKING:
     from monoceros.gateway.asgi import HTTPExchange
@@ -189,15 +189,12 @@ class Worker:
         hooks.call(self.settings, "pre_request", self.berth.member, Asked(connection))
 
     def _look_back(self, connection: "Connection", exchange: "AnyExchange | None") -> None:
-        response = connection.answer or (exchange and exchange.response)
-        answered = Answered(
-            response.status if response else GONE,
-            response.reason if response else b"",
-            response.given if response else (),
-            exchange.sent if exchange else 0,
-        )
-        environ = (exchange and exchange.environ) or {}
-        hooks.notify(self.settings, "post_request", self.berth.member, Asked(connection), environ, answered)
+        answer, status, environ, sent = connection.answer, None, None, 0
+        if exchange is not None:
+            answer, status = answer or exchange.response, exchange.status
+            environ, sent = exchange.environ, exchange.sent
+        answered = Answered(answer, connection.answer.status if connection.answer else status or GONE, sent)
+        hooks.notify(self.settings, "post_request", self.berth.member, Asked(connection), environ or {}, answered)
 
     def tire(self, why: str) -> None:
         """Ask to be replaced, once: the worker serves until its successor does."""
@@ -382,31 +379,10 @@ def arm_dump() -> None:
     faulthandler.enable(file=stream, all_threads=True)
 
 
-def defaults_of(settings: Settings) -> Defaults:
-    """The fields that the server adds to responses."""
-    return Defaults(
-        time.time,
-        server=b"monoceros" if settings.server_header else b"",
-        date=settings.date_header,
-        fields=[(name.encode("latin-1"), value.encode("latin-1")) for name, value in settings.headers],
-    )
-
-
 def resident_size() -> int:
     """How much memory this process holds, in bytes (proc(5), statm)."""
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * resource.getpagesize()
-
-
-def limits_of(settings: Settings) -> Limits:
-    """The wire's limits. A head has room for what its parts may be, and for 64 KiB at least."""
-    return Limits(
-        line=settings.limit_request_line,
-        fields=settings.limit_request_fields,
-        field_size=settings.limit_request_field_size,
-        head=settings.limit_request_line + max(65536, 2 * settings.limit_request_field_size),
-        body=settings.limit_request_body,
-    )
 
 
 def leave(status: int) -> NoReturn:

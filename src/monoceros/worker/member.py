@@ -8,6 +8,7 @@ from typing import Any
 from monoceros.app import Application
 from monoceros.listener import Listener
 from monoceros.settings.table import Settings
+from monoceros.wire.response import Response
 
 error_log = logging.getLogger("gunicorn.error")
 
@@ -73,12 +74,15 @@ class Asked:
 
 
 class Answered:
-    """A response as `post_request` knows it. `sent` counts bytes of content."""
+    """A response as `post_request` knows it, as far as it has been sent. `sent` counts bytes of content."""
 
-    def __init__(self, status: int, reason: bytes, fields: Any, sent: int) -> None:
-        self.status = f"{status} {reason.decode('latin-1')}".rstrip()
+    def __init__(self, response: Response | None, status: int, sent: int) -> None:
+        if response is not None and response.status != status:  # it was made, but the client had gone
+            response = None
+        reason = response.reason.decode("latin-1") if response else ""
+        self.status = f"{status} {reason}".rstrip()
         self.status_code = status
-        self.headers = [(_text(name), _text(value)) for name, value in fields]
+        self.headers = [(_text(name), _text(value)) for name, value in response.given] if response else []
         self.sent = sent
         self.response_length = sent
 
