@@ -224,7 +224,7 @@ def test_the_old_one_is_killed(serve: Serve, tmp_path: Path) -> None:
     new = upgrade(server)
     server.signal(SIGKILL)
     assert server.wait() == -SIGKILL
-    server.expect("Master has been promoted")
+    server.expect("Master has been promoted", seconds=5)  # less than an idle master sleeps
     wait_for(lambda: read(tmp_path / "master.pid") == f"{new}\n", what="the pid file to be renamed")
     wait_for(lambda: all(map(gone, old)), what="the old worker to notice")
     served_by(server, new)
@@ -330,3 +330,37 @@ def test_pre_exec_that_fails(serve: Serve) -> None:
     server.expect(r"\[ERROR\] Cannot start a new master: division by zero")
     server.expect("has ended; this one goes on")
     served_by(server, server.pid)
+
+
+def test_a_port_for_each_worker(serve: Serve) -> None:
+    """With reuse_port there is nothing to hand over: the new one listens beside the old one."""
+    server = serve("-w", "2", "app:app", "--reuse-port", files=FILES).ready(workers=2)
+    with Load(server, 4) as load:
+        new = upgrade(server, workers=2)
+        served_by(server, new)
+        assert server.stop() == 0
+        load.more(50)
+    assert load.errors == []
+    assert load.refused == 0
+
+
+def test_a_descriptor_as_address(serve: Serve) -> None:
+    activate = ACTIVATE.replace('os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")\n', "")
+    command = (sys.executable, "activate.py")
+    server = serve("app:app", command=command, bind="fd://3", files={**FILES, "activate.py": activate}).ready()
+    new = upgrade(server)
+    assert server.stop() == 0
+    served_by(server, new)
+
+
+def test_with_a_reloader(serve: Serve) -> None:
+    server = serve("app:app", "--reload", files=FILES).ready()
+    server.signal(SIGUSR2)
+    new = int(server.expect(r"\[(\d+)\] \[INFO\] Starting monoceros", times=2)[1])
+    wait_for(lambda: set(children(new)) & set(server.serving()))
+    assert server.stop() == 0
+    wait_for(lambda: set(server.tree()) == {new, *children(new)}, what="all of the old one to leave")
+    server.expect("Master has been promoted")
+    (server.directory / "app.py").write_text(APP + "\n\n")
+    server.expect(rf"\[{new}\] \[INFO\] Worker reloading: .*app.py modified")
+    server.expect(rf"\[{new}\] \[INFO\] Generation 2 serves")

@@ -172,7 +172,7 @@ class Arbiter(Server):
         now = clock()
         soonest = LENIENT_LOOK if now < self._lenient_until else 0.0
         due = min(self._stop_at, self._watchdog_at, now + SUCCESSION_LOOK if self.master_pid else NEVER) - now
-        self._wait(max(soonest, min(self.children.next_wake(now), max(0, due) / 1000, self.succession.pause)))
+        self._wait(max(soonest, min(self.children.next_wake(now), max(0, due) / 1000)))
 
     def _tell_systemd(self) -> None:
         """Tell who waits for it that we serve, once we do; and that we are alive."""

@@ -4,8 +4,7 @@ import logging
 import os
 import signal
 from functools import partial
-from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from monoceros.arbiter import reexec, start
 from monoceros.arbiter.reexec import Launch
@@ -17,9 +16,6 @@ if TYPE_CHECKING:
     from monoceros.arbiter.arbiter import Arbiter
 
 error_log = logging.getLogger("gunicorn.error")
-
-# How often to look whether the predecessor has gone, in seconds: nothing tells us, since it is no child of ours.
-LOOK: Final = 0.25
 
 
 class Succession:
@@ -39,11 +35,6 @@ class Succession:
     def shares(self) -> bool:
         """Does another master listen on the same sockets? Then they must not be refused to it."""
         return self.predecessor is not None or self.successor is not None
-
-    @property
-    def pause(self) -> float:
-        """How long the next `look` may wait, in seconds."""
-        return inf if self.predecessor is None else LOOK
 
     def adopt(self, settings: Settings) -> Listeners:
         """What the predecessor has handed over of what is wanted."""

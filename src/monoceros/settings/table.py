@@ -1000,7 +1000,7 @@ class Settings:
         process_values.patterns,
         "--reload-dir",
         "The directories that the reloader watches, relative to where the server is started; without them it is the "
-        "working directory, and what the application has imported. The flag may be repeated.",
+        "working directory, `app_dir` and the directories of `pythonpath`. The flag may be repeated.",
         section="Debugging",
         live=False,
         metavar="DIR",
