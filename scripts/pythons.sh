@@ -52,7 +52,7 @@ each() {
     local version status=0
     local -A runs_of=()
     set -m  # else the shell has them ignore Ctrl-C, which some tests are about
-    trap 'kill $(jobs -p) 2>/dev/null' EXIT
+    trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
     for version in $(others); do
         "$1" --no-print-directory "test-on-$version" >".test-$version.log" 2>&1 &
         runs_of[$version]=$!
