@@ -120,6 +120,7 @@ class Worker:
         lifetime = settings.max_worker_lifetime * random.Random(self.pid).uniform(0.9, 1.0)
         self._last_moment = time.monotonic() + lifetime if lifetime else inf
         self.pre_request = settings.pre_request
+        self._post_request = settings.post_request
 
     def __str__(self) -> str:
         return f"worker={self.berth.number} gen={self.berth.generation} pid={self.pid}"
@@ -181,7 +182,7 @@ class Worker:
             self.tire("Autorestarting worker after current request.")
         if self.access_wanted:
             self.tell(connection, request, exchange)
-        if self.settings.post_request is not None:
+        if self._post_request is not None:
             self._look_back(connection, exchange)
 
     def look_ahead(self, connection: "Connection") -> None:
