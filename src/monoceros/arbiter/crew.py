@@ -147,7 +147,3 @@ class Crew:
             # A signal that we have not sent says nothing about the application.
             status = code if code in (3, 4) else app.BootError.status if code > 0 or child.late else 0
             self.server.cope(str(child), child.generation, why, status)
-
-    def close(self) -> None:
-        """The server has ended."""
-        os.close(self.bell)

@@ -57,7 +57,6 @@ class AsyncWorker(LoopWorker[Stream]):
             self.app = asgi.single(application)
         self.tasks: set[Task] = set()
         self.grace = self.settings.asgi_disconnect_grace_period
-        self.header_patience = milliseconds(self.settings.header_timeout)
         self.most_tasks = self.settings.limit_concurrency or sys.maxsize
         self._like_uvicorn = self.settings.manner == "uvicorn"
         self._timer: asyncio.TimerHandle | None = None

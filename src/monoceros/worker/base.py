@@ -223,8 +223,7 @@ class Worker:
     def tell(self, connection: "Connection", request: Request, exchange: "AnyExchange | None") -> None:
         """Write the line of an exchange to the access log."""
         line, fields = request
-        trust = fields.trust  # None if the request was refused before
-        host, port = (trust and trust.client) or connection.peer
+        host, port = connection.client
         status, answer, sent = GONE, connection.answer, 0
         if answer is not None:
             status, sent = answer.status, answer.length or 0

@@ -93,6 +93,12 @@ class Connection(Transport):
         self.wire.forget()
 
     @property
+    def client(self) -> Peer:
+        """Who the client is: who a trusted proxy says, else the peer. A request that was refused early says nothing."""
+        trust = self.request.fields.trust if self.request else None
+        return (trust and trust.client) or self.peer
+
+    @property
     def wanted(self) -> int:
         """What the kernel should watch, in this phase."""
         return select.EPOLLOUT if self.phase is SENDING else select.EPOLLIN

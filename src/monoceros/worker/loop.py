@@ -43,7 +43,7 @@ class LoopWorker(Worker, Generic[C]):
         self.connections: dict[int, C] = {}
         self._accepted = 0
         self._hurried = False
-        self._header_patience = milliseconds(self.settings.header_timeout)
+        self.header_patience = milliseconds(self.settings.header_timeout)
         self._idle_patience = milliseconds(self.settings.keepalive)
 
     def running(self) -> list[Connection]:
@@ -99,7 +99,7 @@ class LoopWorker(Worker, Generic[C]):
         connection.wire.closing |= self.draining
         if connection.wire.has_begun:
             connection.phase = HEAD
-            patience = self._header_patience
+            patience = self.header_patience
         connection.deadline = now + patience
 
     def expire_running(self, connection: C) -> None:
@@ -194,7 +194,7 @@ class LoopWorker(Worker, Generic[C]):
     def _take(self, listener: Listener, sock: socket.socket, peer: Peer) -> None:
         """Park a new connection, which has not said anything yet."""
         connection = self.connect(listener, sock, peer)
-        connection.deadline = clock() + (milliseconds(LAST_CALL) if self.draining else self._header_patience)
+        connection.deadline = clock() + (milliseconds(LAST_CALL) if self.draining else self.header_patience)
         connection.wire.closing = self.draining or not self.settings.keepalive
         self.connections[connection.fd] = connection
         self._accepted += 1

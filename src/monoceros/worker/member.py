@@ -65,7 +65,7 @@ class Asked:
         self.headers = [(name.decode("ascii").upper(), value.decode("latin-1")) for name, value in fields]
         self.scheme: str = fields.trust.scheme if fields.trust else "http"
         self.peer_addr: tuple[str, int] = connection.peer
-        self.remote_addr: tuple[str, int] = (fields.trust and fields.trust.client) or connection.peer
+        self.remote_addr: tuple[str, int] = connection.client
         self.body = None
         self.proxy_protocol_info = None
 

@@ -153,7 +153,7 @@ class ThreadWorker(LoopWorker[BlockingConnection]):
             connection.deadline = connection.content_deadline(received)
         elif connection.phase is IDLE:
             connection.phase = HEAD
-            connection.deadline = clock() + self._header_patience
+            connection.deadline = clock() + self.header_patience
         return True
 
     def _serve(self, connection: BlockingConnection) -> bool:

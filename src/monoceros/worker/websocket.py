@@ -202,13 +202,11 @@ class Socket:
             self._stream.finish(call)
 
     def _say(self, outcome: str) -> None:
-        call, peer, log = self._call, self._stream.peer, self._sockets.log
-        if log is None:
+        if self._sockets.log is None:
             return
-        trust = call.request.fields.trust
-        host, port = (trust and trust.client) or peer
+        host, port = self._stream.client
         where = f"{host}:{port}" if host else ""
-        log.info('%s - "WebSocket %s" %s', where, call.request.line.target, outcome)
+        self._sockets.log.info('%s - "WebSocket %s" %s', where, self._call.request.line.target, outcome)
 
     # The client.
 
