@@ -375,11 +375,18 @@ def test_usage_errors(
         ("keep_alive", "keepalive"),
         ("access_logfile", "accesslog"),
         ("preload", "preload_app"),
+        ("cert_file", "certfile"),
     ],
 )
 def test_did_you_mean(loads: Load, name: str, meant: str) -> None:
     note = f"{name} (gunicorn.conf.py:2) is not a setting, did you mean {meant}?"
     assert loads(conf=f"\n{name} = 1").notes == (note,)
+
+
+@pytest.mark.parametrize(("name", "meant"), [("when_redy", "when_ready"), ("postfork", "post_fork")])
+def test_did_you_mean_this_hook(loads: Load, name: str, meant: str) -> None:
+    note = f"{name} (gunicorn.conf.py:2) is not a hook, did you mean {meant}?"
+    assert loads(conf=f"\ndef {name}(*whatever): ...").notes == (note,)
 
 
 @pytest.mark.parametrize(
@@ -388,6 +395,9 @@ def test_did_you_mean(loads: Load, name: str, meant: str) -> None:
         "_workers = 1",
         "name = 1",
         "def worker(): ...",
+        "def loglevels(): ...",
+        "def postfork(): ...\ndef post_fork(server, worker): postfork()",
+        "def post_fork_of_ours(): ...",
         "class Workers: ...",
         "import threading as thread",
         "worker = 2\nworkers = worker * 2",

@@ -118,8 +118,11 @@ def test_variables_count_more_than_a_file(tmp_path: Path) -> None:
 
 
 def test_variables_of_others() -> None:
-    settings = load([], {"UVICORN_HOME": "/srv", "UVICORN_WORKRES": "3", "UVICORN_VERSION": "1"})
-    assert settings.notes == ("environment variable UVICORN_WORKRES is not known, did you mean UVICORN_WORKERS?",)
+    settings = load([], {"UVICORN_HOME": "/srv", "UVICORN_WORKRES": "3", "UVICORN_VERSION": "1", "UVICORN_PROT": "80"})
+    assert settings.notes == (
+        "environment variable UVICORN_WORKRES is not known, did you mean UVICORN_WORKERS?",
+        "environment variable UVICORN_PROT is not known, did you mean UVICORN_PORT?",
+    )
     assert (settings.workers, settings.manner) == (1, "gunicorn")
 
 

@@ -20,6 +20,14 @@ ARGUMENTS: Final = ("GUNICORN_CMD_ARGS", "MONOCEROS_CMD_ARGS")
 # How alike two names must be for "did you mean". A config file has names of its own, hence the high bar: `log_level`
 # is meant for `loglevel` (0.94), `logconfig` is not for `config` (0.80).
 ALIKE: Final = 0.85
+# Where names are meant for us, in TOML and after a prefix, `PROT` is meant for `PORT` (0.75).
+ALIKE_AMONG_OURS: Final = 0.75
+# But after a prefix, `VERSION` is not for `SSL_VERSION` (0.78): only names of so few letters.
+SHORT: Final = 5
+
+# What a value, and what a function of a config file may be meant for.
+SETTINGS: Final = (*(name for name, row in ROWS.items() if FILE in row.sources), *absent.GUNICORN)
+HOOKS: Final = tuple(name for name, row in ROWS.items() if row.section == "Server Hooks")
 
 # The words of flags that people try in config files; shorter ones (`name`, `env`) are anybody's names.
 FLAG_WORDS: Final[Mapping[str, str]] = MappingProxyType(
@@ -118,7 +126,9 @@ def _slips(prefix: str, environ: Mapping[str, str], known: set[str], remarks: Re
     words = [variable.removeprefix(prefix) for variable in known.difference(ARGUMENTS)]
     for variable in environ:
         if variable.startswith(prefix) and variable not in known:
-            for near in difflib.get_close_matches(variable.removeprefix(prefix), words, 1, ALIKE):
+            word = variable.removeprefix(prefix)
+            bar = ALIKE if len(word) > SHORT else ALIKE_AMONG_OURS
+            for near in difflib.get_close_matches(word, words, 1, bar):
                 remarks.notes.append(f"environment variable {variable} is not known, did you mean {prefix}{near}?")
 
 
@@ -226,8 +236,9 @@ def config_file(file: pyfile.ConfigFile, remarks: Remarks) -> Iterator[Given]:
             remarks.notes.append(f"{name} ({file.origin(name)}) is a module there, not taken as the setting")
         elif name == "paste" and isinstance(value, str):
             remarks.notes.append(f"{name} ({file.origin(name)}) has no effect: it counts on the command line")
-        elif name in values and not callable(value) and (meant := _meant(name, file.names)):
-            remarks.notes.append(f"{name} ({file.origin(name)}) is not a setting, did you mean {meant}?")
+        elif name in values and (meant := _meant(name, value, file.names)):
+            what = "hook" if callable(value) else "setting"
+            remarks.notes.append(f"{name} ({file.origin(name)}) is not a {what}, did you mean {meant}?")
 
 
 def toml_file(file: tomlfile.TomlFile, remarks: Remarks) -> Iterator[Given]:
@@ -267,14 +278,16 @@ def _is_default(given: Given) -> bool:
         return False
 
 
-def _meant(name: str, names: Mapping[str, object]) -> str | None:
-    """The setting that somebody may have meant by a name that is none."""
-    if name.startswith("_") or name in ROWS:
+def _meant(name: str, value: object, names: Mapping[str, object]) -> str | None:
+    """The setting, or for a function the hook, that somebody may have meant by a name that is none."""
+    if name.startswith("_") or name in ROWS or name in absent.GUNICORN:
         return None
     word = name.lower()
-    near = [word] if word in ROWS else difflib.get_close_matches(word, ROWS, 1, ALIKE)
-    meant = FLAG_WORDS.get(word) or (near[0] if near else None)
-    if meant is None or meant in names or FILE not in ROWS[meant].sources:
+    # Gunicorn's settings that are not there count as well: who means `certfile` must learn that there is no TLS.
+    known = HOOKS if callable(value) else SETTINGS
+    near = [word] if word in known else difflib.get_close_matches(word, known, 1, ALIKE)
+    meant = (not callable(value) and FLAG_WORDS.get(word)) or (near[0] if near else None)
+    if meant is None or meant in names:
         return None  # `worker = 4; workers = worker * 2` is not a slip
     # `graceful_timeout_text` and `old_workers` are names made of a setting's, on purpose.
     return None if word.startswith(f"{meant}_") or word.endswith(f"_{meant}") else meant
@@ -284,6 +297,6 @@ def _key_meant(key: str) -> str:
     """What somebody may have meant by a key of a TOML file that is no setting."""
     word = key.lower().replace("-", "_")
     settings = [name for name, row in ROWS.items() if FILE in row.sources]
-    near = [word] if word in settings else difflib.get_close_matches(word, settings, 1, ALIKE - 0.1)
+    near = [word] if word in settings else difflib.get_close_matches(word, settings, 1, ALIKE_AMONG_OURS)
     meant = FLAG_WORDS.get(word) or aliases.UVICORN_NAMES.get(word) or (near[0] if near else None)
     return f", did you mean {meant}?" if meant in settings else ""
