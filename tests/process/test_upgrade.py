@@ -314,6 +314,19 @@ def pre_exec(server):
 """
 
 
+def test_pkill_finds_the_new_one(serve: Serve) -> None:
+    named = """
+import os
+if "GUNICORN_PID" not in os.environ:
+    with open("/proc/self/comm", "w") as name:
+        name.write("unicorn")
+"""
+    server = serve("app:app", files={**FILES, "gunicorn.conf.py": named}).ready()
+    new = upgrade(server)
+    for pid in (server.pid, new, *children(new)):
+        assert Path(f"/proc/{pid}/comm").read_text() == "unicorn\n"
+
+
 def test_pre_exec(serve: Serve) -> None:
     files = {**FILES, "conf.py": HOOK.replace("{then}", "os.environ['NO'] = 'use'")}
     server = serve("-c", "conf.py", "app:app", files=files).ready()

@@ -12,6 +12,7 @@ import socket
 import stat
 import sys
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, NoReturn
@@ -134,6 +135,15 @@ def inherited(environ: MutableMapping[str, str]) -> tuple[int | None, list[int]]
     for fd in fds:
         os.set_inheritable(fd, False)
     return (os.getppid() if pid == str(os.getppid()) else None), fds
+
+
+def take_name(predecessor: int) -> None:
+    """Be called as the predecessor is, and not `python`, by which `pkill monoceros` would not find us."""
+    with suppress(OSError):  # it has just gone, or this /proc may not be written: the name is a comfort
+        with open(f"/proc/{predecessor}/comm", "rb") as theirs:
+            name = theirs.read().rstrip(b"\n")
+        with open("/proc/self/comm", "wb") as ours:
+            ours.write(name)
 
 
 def _listens(fd: int) -> bool:

@@ -27,6 +27,8 @@ class Succession:
 
     def __init__(self, launch: Launch, *, activated: bool) -> None:
         self.predecessor, self._fds = reexec.inherited(os.environ)
+        if self.predecessor is not None:
+            reexec.take_name(self.predecessor)
         self.successor: int | None = None
         self._launch = launch
         self._activated = activated
