@@ -23,7 +23,7 @@ SECONDS = 20
 # It evaluates the lines that come from `reader` and answers on `writer`. It and its workers end when the test closes
 # the other ends of `reader` and of `life`.
 DAEMON = """
-import json, os, sys
+import json, logging, os, sys
 from monoceros.arbiter.daemon import daemonize
 print("before the fork")
 launcher = daemonize({inherit})
@@ -117,6 +117,51 @@ def test_a_long_story_is_cut(stack: ExitStack) -> None:
     daemon = Daemon(stack)
     daemon.ask("launcher.failed(1, 'x' * 1_000_000)")
     assert daemon.launched()[2] == "x" * 4095 + "\n"
+
+
+ERROR = "logging.getLogger('tale').error"
+
+
+def test_errors_are_shown_until_it_is_ready(stack: ExitStack) -> None:
+    daemon = Daemon(stack)
+    daemon.ask("launcher.follow(logging.getLogger('tale'))")
+    daemon.ask(f"[{ERROR}('sch\xf6n %s', 1), logging.getLogger('tale').warning('no error')]")
+    daemon.ask(f"[launcher.ready(), {ERROR}('too late')]")
+    status, _, err = daemon.launched()
+    assert status == 0
+    assert err.endswith(" [ERROR] schön 1\n")
+    assert err.count("\n") == 1
+
+
+def test_errors_of_workers_are_shown(stack: ExitStack) -> None:
+    daemon = Daemon(stack)
+    daemon.ask("launcher.follow(logging.getLogger('tale'))")
+    daemon.ask(f"worker(lambda: [launcher.close(), {ERROR}('of a worker')])")
+    assert daemon.launcher.stderr is not None
+    line = daemon.launcher.stderr.readline()
+    assert line.endswith(" [ERROR] of a worker\n")
+    daemon.ask("launcher.failed(3, 'Error: the end')")  # while the worker lives
+    assert daemon.launched() == (3, "before the fork\n", "Error: the end\n")
+
+
+def test_errors_do_not_wait_for_a_launcher_that_is_stopped(stack: ExitStack) -> None:
+    daemon = Daemon(stack)
+    daemon.ask("launcher.follow(logging.getLogger('tale'))")
+    daemon.launcher.send_signal(signal.SIGSTOP)
+    daemon.ask(f"[{ERROR}('x' * 10_000) for _ in range(100)]")
+    daemon.launcher.send_signal(signal.SIGCONT)
+    daemon.ask("launcher.failed(3, 'Error: the end')")
+    status, _, err = daemon.launched()
+    assert status == 3
+    assert err.endswith("Error: the end\n")
+
+
+def test_errors_after_the_launcher_was_ended(stack: ExitStack) -> None:
+    daemon = Daemon(stack)
+    daemon.ask("launcher.follow(logging.getLogger('tale'))")
+    daemon.launcher.send_signal(signal.SIGINT)
+    daemon.launched()
+    assert daemon.ask(f"[{ERROR}('a'), {ERROR}('b')]") == [None, None]
 
 
 def test_only_the_first_word_counts(stack: ExitStack) -> None:

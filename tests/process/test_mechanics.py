@@ -223,13 +223,23 @@ def test_a_daemon_that_cannot_serve(
 ) -> None:
     server = background(serve, *args, files=files)
     assert server.wait() == status
-    assert server.stderr.startswith(said)
-    assert server.stderr.count("\n") == 1
+    *_, last = server.stderr.splitlines()
+    assert last.startswith(said)
     if "--reload" in args:
         (server.directory / "app.py").write_text(APP)
         assert server.ready(20).get("/").status == 200
     else:
         wait_for(lambda: server.tree() == [])
+
+
+@pytest.mark.parametrize("args", [[], ["--preload"]])
+def test_what_the_application_raised_is_told_to_the_terminal(serve: Serve, args: list[str]) -> None:
+    """Without a file for the error log, nobody else would see it."""
+    server = serve("--daemon", *args, "app:app", files={"app.py": "1 / 0"})
+    assert server.wait() == 3
+    assert "ZeroDivisionError: division by zero\n" in server.stderr
+    assert "Shutting down" not in server.stderr
+    assert server.stderr.splitlines()[-1] == "Error: Worker failed to boot."
 
 
 def test_a_daemon_that_is_told_to_stop_before_it_serves(serve: Serve) -> None:

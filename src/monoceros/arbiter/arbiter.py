@@ -91,12 +91,14 @@ class Arbiter(Server):
             print(f"Error: {error}", file=sys.stderr)
             self.launcher.failed(1, f"Error: {error}")
             return 1
+        self.launcher.follow(error_log)
         try:
             self._start()
             while True:
                 self._turn()
         except Halt as halt:
             status, reason = halt.status, str(halt)
+            self.launcher.unfollow()  # the rest it is told at the end
             self._stop(quick=bool(status))
             level = logging.ERROR if status else logging.INFO
             error_log.log(level, "Shutting down: %s", self.name)
