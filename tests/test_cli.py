@@ -103,6 +103,12 @@ def test_a_config_file_that_fails(tmp_path: Path) -> None:
     assert lines[-1] == "Error: gunicorn.conf.py:2: NameError: name 'four' is not defined"
 
 
+def test_ctrl_c_while_the_settings_are_read(tmp_path: Path) -> None:
+    (tmp_path / "gunicorn.conf.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    result = run(tmp_path, "myapp:app")
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
+
+
 def test_an_unknown_flag(tmp_path: Path) -> None:
     result = run(tmp_path, "--wrokers", "4", "myapp:app")
     assert result.returncode == 2

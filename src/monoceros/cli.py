@@ -6,6 +6,7 @@ fails on import, 4 for one that is not there. The arbiter has the last word on a
 
 import errno
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -17,6 +18,9 @@ from monoceros.settings import Settings, SettingsError, aliases
 from monoceros.settings.load import load
 from monoceros.settings.place import enter, here
 from monoceros.settings.render import print_config
+
+# What shells say of a command that Ctrl-C has ended.
+INTERRUPTED: Final = 128 + signal.SIGINT
 
 NO_APPLICATION: Final = (
     "No application module specified. Name it as MODULE:VARIABLE, for example: monoceros myproject.wsgi:application"
@@ -56,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.__cause__ is not None:  # the user's own code failed, in a config file
             traceback.print_exception(error.__cause__)
         return complain(str(error), error.status)
+    except KeyboardInterrupt:  # while settings are read or checked; a server that runs handles the signal itself
+        return INTERRUPTED
 
 
 def starting_point() -> tuple[dict[str, str], str]:
