@@ -25,7 +25,7 @@ def run(code: str) -> list[str]:
     """What a process prints that begins as root. Its last line is the error, if there was one."""
     whole = f"""
 import os, sys
-from monoceros.worker.privileges import PrivilegeError, chown, drop
+from monoceros.worker.privileges import PrivilegeError, chown, drop, hidden
 try:
     {code.strip().replace(chr(10), chr(10) + "    ")}
 except PrivilegeError as error:
@@ -140,6 +140,23 @@ print("went on")
 @as_root
 def test_there_is_no_such_id() -> None:
     assert run("drop(1 << 64, 0, False)") == [f"Cannot run as user {1 << 64} and group 0 (root): there is no such id"]
+
+
+@as_root
+@as_root
+def test_what_the_user_may_not_read_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    said = run(f"""
+os.chdir({str(tmp_path)!r})
+os.__file__ = sys.modules["monoceros.app"].__file__ = "/etc/passwd"  # wherever these tests have theirs
+print(hidden())
+drop({NOBODY}, {GROUP}, False)
+print(hidden())
+os.__file__ = {str(tmp_path / "os.py")!r}
+print(hidden())
+""")
+    who = f"Running as user {NOBODY} (nobody) and group {GROUP}, who may not read"
+    assert said == ["None", f"{who} the working directory in {tmp_path}", f"{who} Python in {tmp_path}"]
 
 
 @as_root

@@ -339,6 +339,8 @@ def live(berth: Berth, choose: Callable[[app.Application], type[Worker]]) -> NoR
     except BaseException as error:
         where = app.users_traceback(error.__traceback__)
         error_log.error("Exception in worker process", exc_info=(type(error), error, where))
+    if status and settings.user is not None and (hidden := privileges.hidden()):
+        error_log.error("%s", hidden)  # and the error above is only what comes of it
     farewell(berth)
     leave(status)
 

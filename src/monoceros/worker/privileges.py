@@ -74,6 +74,15 @@ def _possible(become: Callable[[int], None], former: int) -> bool:
     return True
 
 
+def hidden() -> str | None:
+    """What this user may not read though the worker needs it, in a line; None if there is no such thing."""
+    for what, path in (("Python", os.__file__), ("Monoceros", app.__file__), ("the working directory", os.curdir)):
+        if not os.access(path, os.R_OK):
+            where = os.path.dirname(path) or os.getcwd()
+            return f"Running as {_described(os.getuid(), os.getgid())}, who may not read {what} in {where}"
+    return None
+
+
 def chown(target: str | int, user: int | None, group: int | None) -> None:
     """Give a file to a user and a group; None leaves either. `target` is a path or a descriptor.
 
