@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from signal import SIGTERM
@@ -251,6 +252,19 @@ def test_who_comes_much_later_is_refused(serve: Serve, clients: ExitStack, threa
     open_gate(server)
     assert running.answer()[0] == 200
     assert server.wait() == 0
+
+
+def test_what_the_application_has_forked_does_not_hold_the_address(serve: Serve) -> None:
+    forks = "import os, signal\nif not os.fork():\n    signal.pause()\n"
+    server = serve("app:app", files={"app.py": forks + FILES["app.py"]}).ready()
+    assert server.stop(SIGTERM) == 0
+    assert server.tree(), "the fork lives on"
+    with pytest.raises(ConnectionRefusedError):
+        server.connect()
+    with socket.socket() as successor:
+        successor.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        successor.bind(("127.0.0.1", server.port))
+        successor.listen()
 
 
 @THREADS

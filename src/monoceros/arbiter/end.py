@@ -28,7 +28,8 @@ def wind_down(server: "Arbiter", listeners: list[Listener], *, quick: bool) -> N
     begun = clock()
     deadline = begun + int((HURRY if quick else server.settings.graceful_timeout) * 1000) + LAST_WORDS
     crew.tell_all(signal.SIGQUIT if quick else signal.SIGTERM)
-    waiting = [] if server.succession is not None and server.succession.shares else listeners
+    ours = [] if server.succession is not None and server.succession.shares else listeners
+    waiting = ours
     while children.living and (left := deadline - clock()) > 0:
         for number in _wait(server, min(left / 1000, 0.25 if waiting else 1.0)):
             if number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
@@ -44,6 +45,9 @@ def wind_down(server: "Arbiter", listeners: list[Listener], *, quick: bool) -> N
     while children.living:
         _wait(server, 1.0)
         server.reap()
+    # What the application has forked may live on with a copy, which nobody accepts from: it would hold the address.
+    for listener in ours:
+        listener.shut()
 
 
 def _wait(server: "Arbiter", seconds: float) -> bytes:
