@@ -9,7 +9,7 @@ from monoceros import app, scoreboard, worker
 from monoceros.arbiter import causes
 from monoceros.arbiter.children import LAST_WORDS, Abort, Action, Child, Children, Kill, Retire, Spawn
 from monoceros.ops import hooks
-from monoceros.scoreboard import BOOTING, GENERATION, PID, STATE, Scoreboard, clear, clock
+from monoceros.scoreboard import BOOTING, GENERATION, PID, STATE, Scoreboard, clock
 from monoceros.settings import aliases
 from monoceros.worker.member import Member
 
@@ -72,7 +72,7 @@ class Crew:
             hooks.call(server.settings, "pre_fork", server, member)
         except hooks.RAISED as error:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, server.HANDLERS)
-            clear(slot)
+            self.scoreboard.release(slot)
             children.failed(clock())
             server.cope(f"worker={number} gen={generation}", generation, f"pre_fork: {error!r}", app.BootError.status)
             return False
@@ -80,7 +80,7 @@ class Crew:
             pid = os.fork()
         except OSError as error:  # the machine has no more processes or memory to give
             signal.pthread_sigmask(signal.SIG_UNBLOCK, server.HANDLERS)
-            clear(slot)
+            self.scoreboard.release(slot)
             children.failed(clock())
             error_log.error("Cannot fork: %s, next try in %g s", error.strerror, children.pause)
             return False
@@ -139,7 +139,7 @@ class Crew:
         if told is not None:
             error_log.log(*told)
         failed = child.booting and not child.leaving
-        clear(child.slot)
+        self.scoreboard.release(child.slot)
         hooks.notify(self.server.settings, "child_exit", self.server, self.members.pop(pid))
         if failed:
             code = os.waitstatus_to_exitcode(status)

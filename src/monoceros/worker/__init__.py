@@ -5,7 +5,8 @@ from functools import partial
 from typing import NoReturn
 
 from monoceros import app
-from monoceros.worker.base import Berth, Worker, live
+from monoceros.worker.base import Berth, Worker
+from monoceros.worker.life import live
 
 __all__ = ["Berth", "start"]
 

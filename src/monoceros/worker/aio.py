@@ -21,12 +21,13 @@ from monoceros.gateway.lifespan import Lifespan, StartupFailed
 from monoceros.gateway.websocket import WebSocketExchange
 from monoceros.listener import Listener, Peer
 from monoceros.ops.log import worker_logger
-from monoceros.scoreboard import DEADLINE, clock
+from monoceros.scoreboard import DEADLINE, NEVER, clock
 from monoceros.wire.events import Request, RequestTimeout
-from monoceros.worker.base import Berth
+from monoceros.worker.base import Berth, Outcome
 from monoceros.worker.connection import HEAD
 from monoceros.worker.loop import FLUSH, LoopWorker, milliseconds
 from monoceros.worker.stream import Stream
+from monoceros.worker.tally import Tally
 from monoceros.worker.websocket import Sockets, WebSocketCall
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class AsyncWorker(LoopWorker[Stream]):
         self.most_tasks = self.settings.limit_concurrency or sys.maxsize
         self._like_uvicorn = self.settings.manner == "uvicorn"
         self._timer: asyncio.TimerHandle | None = None
+        self._turn_due = NEVER
         self._looking = False
         self._flushing = False
         self._ending = False
@@ -72,6 +74,7 @@ class AsyncWorker(LoopWorker[Stream]):
         self.loop.set_exception_handler(_tell)
         asyncio.set_event_loop(self.loop)
         self.spawn = spawner(self.loop)
+        self.tally = Tally(self.slot, self.loop.call_soon)
         self.lifespan = Lifespan(self.app, self.settings.asgi_lifespan, worker_logger(self.settings))
         try:
             self.loop.run_until_complete(self.lifespan.startup())
@@ -105,6 +108,7 @@ class AsyncWorker(LoopWorker[Stream]):
         self.loop.call_soon(self._turn)
         self.loop.run_forever()
         self.loop.run_until_complete(self._end())
+        self.tally.flush()
         self.access.flush()
 
     async def _end(self) -> None:
@@ -132,6 +136,7 @@ class AsyncWorker(LoopWorker[Stream]):
         if self._ending:
             return  # asked for by a signal at the last moment; a second stop would be one of what comes next
         now = clock()
+        self.lag = max(0, now - self._turn_due)
         self.look_around(now)
         if self.draining:
             for connection in list(self.connections.values()):
@@ -156,6 +161,7 @@ class AsyncWorker(LoopWorker[Stream]):
     def _come_again(self, seconds: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._turn_due = clock() + milliseconds(seconds) if seconds else NEVER
         self._timer = self.loop.call_later(seconds, self._turn)
 
     @property
@@ -174,11 +180,11 @@ class AsyncWorker(LoopWorker[Stream]):
         else:
             connection.break_off(RequestTimeout("the content came too slowly"))
 
-    def tell(self, connection: Any, request: Request, exchange: "AnyExchange | None") -> None:
+    def tell(self, connection: Any, request: Request, exchange: "AnyExchange | None", outcome: Outcome) -> None:
         """Write the line of an exchange to the access log, soon."""
         if self._like_uvicorn and isinstance(exchange, WebSocketExchange):
             return  # it had a line in the error log when it began
-        super().tell(connection, request, exchange)
+        super().tell(connection, request, exchange, outcome)
         if not self._flushing:
             self._flushing = True
             self.loop.call_later(FLUSH / 1000, self._flush)

@@ -4,35 +4,44 @@ A worker says on the scoreboard what it does and until when it will be fine. The
 number with the clock.
 """
 
-import atexit
 import faulthandler
-import gc
 import itertools
 import logging
 import os
 import random
-import resource
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, NoReturn, TypeAlias
 
 from monoceros import app, scoreboard
 from monoceros.gateway import environ as environs
 from monoceros.gateway.trust import Policy
 from monoceros.listener import Listeners
-from monoceros.ops import access, hooks, log
-from monoceros.scoreboard import BUSY, CONNECTIONS, DRAINING, ERRORS, READY, REQUESTS, TIRED, Scoreboard, Slot
+from monoceros.ops import access, hooks
+from monoceros.scoreboard import (
+    BUSY,
+    CONNECTIONS,
+    CPU,
+    DRAINING,
+    ERRORS,
+    MEMORY,
+    REFUSED,
+    TIRED,
+    Scoreboard,
+    Slot,
+)
 from monoceros.settings.table import Settings
 from monoceros.signals import Signals
 from monoceros.wire.body import NO_CONTENT
 from monoceros.wire.events import Request
-from monoceros.worker import privileges, spew
+from monoceros.wire.response import Response
+from monoceros.worker import process
 from monoceros.worker.member import Answered, Asked, Member
+from monoceros.worker.tally import Tally
 from monoceros.worker.terms import defaults_of, limits_of
 
 if TYPE_CHECKING:
@@ -60,15 +69,15 @@ GONE: Final = 499
 QUICK: Final = 1.0
 
 
-# What is meant for the master reaches a worker too when somebody types `pkill`, or closes a terminal.
-IGNORED: Final = (
-    signal.SIGHUP,
-    signal.SIGUSR2,
-    signal.SIGTTIN,
-    signal.SIGTTOU,
-    signal.SIGWINCH,
-    signal.SIGPIPE,
-)
+class Outcome(NamedTuple):
+    """How an exchange has ended: its status, bytes of content sent, the response as far as there was one, its duration
+    in seconds.
+    """
+
+    status: int
+    sent: int
+    response: Response | None
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -113,7 +122,7 @@ class Worker:
         # The deadline lags behind by up to a tick, of which no request should be robbed.
         self.patience = settings.timeout and settings.timeout + TICK
         self._serial = itertools.count(1)
-        self._served = 0
+        self.tally = Tally(berth.slot)
         jitter = random.Random(self.pid).randint(0, settings.max_requests_jitter)
         self._last_request = settings.max_requests + jitter if settings.max_requests else sys.maxsize
         # As with requests, not all at once: up to a tenth is taken off by chance.
@@ -132,7 +141,7 @@ class Worker:
         # is in a long call.
         signal.signal(signal.SIGABRT, lambda *_: self.tell_what_runs())
         self.handle_signals()
-        arm_dump()
+        process.arm_dump()
         # Last of all: who connects to a listener of our own is lost if a signal still ends the process.
         self.listeners = [listener.for_worker(self.settings.backlog) for listener in self.berth.listeners.values()]
         self.access_wanted = self.access.enabled
@@ -163,11 +172,13 @@ class Worker:
             self.slot[scoreboard.DEADLINE] = scoreboard.after(self.patience)
 
     def tick(self, connections: int) -> None:
-        """Once a second: write what was counted, notice what nobody tells."""
+        """Once a second: write what is not counted with each request, notice what nobody tells."""
         self.beat()
-        self.slot[CONNECTIONS] = connections
-        self.slot[REQUESTS] = self._served
-        self.slot[BUSY] = len(self.running())
+        slot = self.slot
+        slot[CONNECTIONS] = connections
+        slot[BUSY] = len(self.running())
+        slot[CPU] = time.process_time_ns() // 1000
+        slot[MEMORY] = process.resident_size()
         self.access_wanted = self.access.enabled
         self.access.flush()
         self._age()
@@ -177,24 +188,31 @@ class Worker:
 
     def count(self, connection: "Connection", request: Request, exchange: "AnyExchange | None") -> None:
         """Count an exchange, and write its line to the access log."""
-        self._served = served = next(self._serial)
-        if served >= self._last_request:
+        seconds = time.monotonic() - connection.began
+        status, sent, response = GONE, 0, connection.answer
+        if response is not None:
+            status, sent = response.status, response.length or 0
+        elif exchange is not None and exchange.started:
+            status, sent, response = exchange.status or GONE, exchange.sent, exchange.response
+        if connection.wire.writer is NO_CONTENT:
+            sent = 0
+        self.tally.add(status, sent, seconds, connection.waited)
+        if next(self._serial) >= self._last_request:
             self.tire("Autorestarting worker after current request.")
-        if self.access_wanted:
-            self.tell(connection, request, exchange)
-        if self._post_request is not None:
-            self._look_back(connection, exchange)
+        if self.access_wanted or self._post_request is not None:
+            outcome = Outcome(status, sent, response, seconds)
+            if self.access_wanted:
+                self.tell(connection, request, exchange, outcome)
+            if self._post_request is not None:
+                self._look_back(connection, exchange, outcome)
 
     def look_ahead(self, connection: "Connection") -> None:
         """Call `pre_request`, whose exceptions fail the request."""
         hooks.call(self.settings, "pre_request", self.berth.member, Asked(connection))
 
-    def _look_back(self, connection: "Connection", exchange: "AnyExchange | None") -> None:
-        answer, status, environ, sent = connection.answer, None, None, 0
-        if exchange is not None:
-            answer, status = answer or exchange.response, exchange.status
-            environ, sent = exchange.environ, exchange.sent
-        answered = Answered(answer, connection.answer.status if connection.answer else status or GONE, sent)
+    def _look_back(self, connection: "Connection", exchange: "AnyExchange | None", outcome: Outcome) -> None:
+        answered = Answered(outcome.response, outcome.status, outcome.sent)
+        environ = exchange.environ if exchange is not None else None
         hooks.notify(self.settings, "post_request", self.berth.member, Asked(connection), environ or {}, answered)
 
     def tire(self, why: str) -> None:
@@ -212,7 +230,7 @@ class Worker:
             self._last_moment = inf
             self.tire(f"Autorestarting worker: it has lived for {settings.max_worker_lifetime:g} s.")
         if settings.max_worker_memory and not self.slot[TIRED]:
-            size = resident_size()
+            size = process.resident_size()
             if size > settings.max_worker_memory:
                 self.tire(f"Autorestarting worker: it has grown to {size >> 20} MiB.")
 
@@ -220,18 +238,16 @@ class Worker:
         """Count an exchange that the application has failed."""
         self.slot[ERRORS] += 1
 
-    def tell(self, connection: "Connection", request: Request, exchange: "AnyExchange | None") -> None:
+    def refused(self) -> None:
+        """Count a request that broke the rules."""
+        self.slot[REFUSED] += 1
+
+    def tell(
+        self, connection: "Connection", request: Request, exchange: "AnyExchange | None", outcome: Outcome
+    ) -> None:
         """Write the line of an exchange to the access log."""
         line, fields = request
         host, port = connection.client
-        status, answer, sent = GONE, connection.answer, 0
-        if answer is not None:
-            status, sent = answer.status, answer.length or 0
-        elif exchange is not None and exchange.status is not None:
-            status, answer, sent = exchange.status, exchange.response, exchange.sent
-        if connection.wire.writer is NO_CONTENT:
-            sent = 0
-        environ = None if exchange is None else exchange.environ
         self.access.add(
             access.Facts(
                 host,
@@ -241,11 +257,11 @@ class Worker:
                 line.query,
                 line.version,
                 fields,
-                status,
-                answer.given if answer else (),
-                sent,
-                time.monotonic() - connection.began,
-                environ,
+                outcome.status,
+                outcome.response.given if outcome.response else (),
+                outcome.sent,
+                outcome.seconds,
+                None if exchange is None else exchange.environ,
                 port,
             )
         )
@@ -287,9 +303,10 @@ class Worker:
 
     def leave(self, status: int) -> NoReturn:
         """End the process, whatever still runs."""
+        self.tally.flush()
         self.access.flush()
         farewell(self.berth)
-        leave(status)
+        process.leave(status)
 
     def running(self) -> list["Connection"]:
         """The connections whose request is with the application now."""
@@ -298,7 +315,7 @@ class Worker:
     def reopen(self) -> None:
         """Open the log files anew."""
         self.access.flush()
-        reopen()
+        process.reopen()
 
     def tell_what_runs(self) -> None:
         """Say, while being aborted, which requests the worker was busy with."""
@@ -310,88 +327,6 @@ class Worker:
                 error_log.critical("Was serving for %.1f s: %s", now - connection.began, connection.request.line)
 
 
-def live(berth: Berth, choose: Callable[[app.Application], type[Worker]]) -> NoReturn:
-    """A worker's life: boot, serve, exit with the status that tells the arbiter why. `choose` says of which kind."""
-    status = app.BootError.status
-    member, settings = berth.member, berth.settings
-    try:
-        member.born()
-        error_log.info("Booting worker with pid: %d", os.getpid())
-        _prepare(settings)
-        hooks.call(settings, "post_fork", berth.server, member)
-        application = member.app = berth.application or app.find(settings)
-        worker = choose(application)(berth, application)
-        hooks.call(settings, "post_worker_init", member)
-        worker.boot()
-        member.booted = True
-        # What boot has made stays for good: the collector need not look at it again and again.
-        gc.collect()
-        gc.freeze()
-        worker.phase(READY, worker.patience)
-        worker.run()
-        status = 0
-        error_log.info("Worker exiting (pid: %d)", worker.pid)
-    except app.BootError as error:
-        cause = error.__cause__  # what the application has raised, if that is the reason
-        raised = cause and (type(cause), cause, app.users_traceback(cause.__traceback__))
-        error_log.error("%s", error, exc_info=raised)
-        status = error.status
-    except BaseException as error:
-        where = app.users_traceback(error.__traceback__)
-        error_log.error("Exception in worker process", exc_info=(type(error), error, where))
-    if status and settings.user is not None and (hidden := privileges.hidden()):
-        error_log.error("%s", hidden)  # and the error above is only what comes of it
-    farewell(berth)
-    leave(status)
-
-
 def farewell(berth: Berth) -> None:
     """The last thing before a worker ends."""
     hooks.notify(berth.settings, "worker_exit", berth.server, berth.member)
-
-
-def _prepare(settings: Settings) -> None:
-    """Make the process, just forked, one that can load the application."""
-    random.seed()
-    privileges.drop(settings.user, settings.group, settings.initgroups)
-    if settings.spew:
-        spew.begin()
-    for number in IGNORED:
-        signal.signal(number, signal.SIG_IGN)
-    # Until there is something to finish, a signal to leave simply ends the process.
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGUSR1, lambda *_: reopen())
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    arm_dump()
-
-
-def reopen() -> None:
-    """Open the log files anew; stacks are dumped to the new error log, too."""
-    log.reopen()
-    arm_dump()
-
-
-def arm_dump() -> None:
-    """On SIGABRT, or a crash, write the stacks of all threads, even if the interpreter is stuck in C.
-
-    The handler that was there before is called next: once the worker serves, ours.
-    """
-    stream = next((handler.stream for handler in log.error.handlers if isinstance(handler, log.Sink)), sys.stderr)
-    faulthandler.enable(file=stream, all_threads=True)
-
-
-def resident_size() -> int:
-    """How much memory this process holds, in bytes (proc(5), statm)."""
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
-
-
-def leave(status: int) -> NoReturn:
-    """End the process as an interpreter would, but not through the frames of the arbiter that forked it."""
-    try:
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-    finally:
-        os._exit(status)

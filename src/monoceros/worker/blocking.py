@@ -124,7 +124,10 @@ class BlockingConnection(Connection):
         worker, request = self.worker, self.request
         assert request is not None
         line, fields = request
-        self.began = time.monotonic()
+        self.began = began = time.monotonic()
+        if began >= worker.ask_at:
+            worker.look_back(self, began)
+        self.waited = worker.wait
         exchange = None
         try:
             decision = fields.trust or worker.policy.apply(fields, self.peer[0])

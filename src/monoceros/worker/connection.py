@@ -7,6 +7,7 @@ import logging
 import os
 import select
 import socket
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,7 +43,8 @@ class Connection(Transport):
     `phase` is what it waits for, `deadline` until when, in milliseconds of the monotonic clock; `armed` is what
     the kernel watches, 0 if nothing. `alive` says whether the connection may go on; `answer` is the last response
     that was ours, not the application's; `wary` that the client may still be sending, so that closing at once
-    would reset it; `heard` counts the bytes that came after our last word.
+    would reset it; `heard` counts the bytes that came after our last word. `began` is when the request that runs was
+    begun, in seconds of the monotonic clock, and `waited` how long it had waited for that, as far as it is known.
     """
 
     __slots__ = (
@@ -59,6 +61,7 @@ class Connection(Transport):
         "phase",
         "request",
         "running",
+        "waited",
         "wary",
         "wire",
         "worker",
@@ -82,6 +85,7 @@ class Connection(Transport):
         self.wary = False
         self.running = False
         self.began = 0.0
+        self.waited = 0.0
 
     def __str__(self) -> str:
         where = f"{self.peer[0]}:{self.peer[1]}" if self.peer[0] else str(self.listener)
@@ -110,6 +114,18 @@ class Connection(Transport):
             return not self.sock.recv(1, socket.MSG_PEEK)
         except OSError:
             return True
+
+    @property
+    def silence(self) -> float:
+        """How many seconds ago the client's last bytes arrived, by the kernel's ticks; 0 over a Unix socket."""
+        if not self.peer[0]:
+            return 0.0
+        try:
+            # tcp_info in linux/tcp.h: eight bytes, then words, of which tcpi_last_data_recv is the twelfth.
+            info = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 56)
+        except OSError:  # an application may have closed the descriptor
+            return 0.0
+        return int.from_bytes(info[52:], sys.byteorder) / 1000
 
     @property
     def broken(self) -> bool:
@@ -161,6 +177,7 @@ class Connection(Transport):
     def refuse(self, error: RemoteError) -> None:
         """They broke the protocol: answer, one warning line, close. Never waits."""
         log.warning("Invalid request from ip=%s: %s", self.peer[0], error)
+        self.worker.refused()
         self.dismiss(error.status)
 
     def apologise(self) -> None:

@@ -6,7 +6,7 @@ from typing import Final, Generic, TypeVar
 
 from monoceros.app import Application
 from monoceros.listener import Listener, Peer
-from monoceros.scoreboard import ACCEPTED, CONNECTIONS, DEADLINE, NEVER, clock
+from monoceros.scoreboard import ACCEPTED, CONNECTIONS, DEADLINE, LAG, NEVER, clock
 from monoceros.wire.events import RequestTimeout
 from monoceros.worker.acceptor import Acceptor
 from monoceros.worker.base import LAST_CALL, TICK, Berth, Worker
@@ -30,6 +30,12 @@ DRAIN_TICK: Final = 0.05
 HEAD_RECV: Final = 16384
 
 
+# The kernel knows since when a request waits, but to ask costs a twentieth of a small request. So it is asked once in
+# so many seconds, and what it says holds for the requests that begin until then. It counts in ticks of 4 ms
+# (CONFIG_HZ): less than two of them is no wait.
+ASK: Final = 0.005
+WAITED: Final = 0.008
+
 C = TypeVar("C", bound=Connection)
 
 
@@ -43,12 +49,27 @@ class LoopWorker(Worker, Generic[C]):
         self.connections: dict[int, C] = {}
         self._accepted = 0
         self._hurried = False
+        # What the loop was late, at the worst, since it was last written down, in milliseconds.
+        self.lag = 0
+        # How long requests wait for us, in seconds, and when to ask again, in seconds of the monotonic clock.
+        self.wait = 0.0
+        self.ask_at = 0.0
         self.header_patience = milliseconds(self.settings.header_timeout)
         self._idle_patience = milliseconds(self.settings.keepalive)
 
     def running(self) -> list[Connection]:
         """The connections whose request is with the application now."""
         return [connection for connection in list(self.connections.values()) if connection.running]
+
+    def look_back(self, connection: C, now: float) -> None:
+        """Find out how long requests wait, by one that begins `now`; to be called from `ask_at` on."""
+        wait = self.wait_of(connection, now)
+        self.wait = wait if wait >= WAITED else 0.0
+        self.ask_at = now + ASK
+
+    def wait_of(self, connection: C, now: float) -> float:
+        """For how many seconds what has come last on a connection has been there, as far as that can be known."""
+        return connection.silence
 
     # What a kind of loop is.
 
@@ -76,6 +97,7 @@ class LoopWorker(Worker, Generic[C]):
 
     def look_around(self, now: int) -> None:
         """Once a second, more often while draining: late clients, and what every worker does."""
+        self.slot[LAG], self.lag = self.lag, 0
         if self.draining:
             self._hurry()
         patience = milliseconds(LAST_CALL) if self.draining else self._idle_patience

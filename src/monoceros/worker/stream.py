@@ -139,8 +139,11 @@ class Stream(Watched):
     def _begin(self, request: Request) -> None:
         """Run the application for a request. Raises `RemoteError`, `PeerGone`."""
         self.request = request
-        self.began = time.monotonic()
+        self.began = began = time.monotonic()
         worker, (line, fields) = self.worker, request
+        if began >= worker.ask_at:
+            worker.look_back(self, began)
+        self.waited = worker.wait
         decision = fields.trust or worker.policy.apply(fields, self.peer[0])
         call: HTTPCall | WebSocketCall
         if fields.upgrade is not None and worker.sockets.wanted(request):

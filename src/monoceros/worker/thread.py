@@ -7,6 +7,7 @@ thread that leads; `lead.py` says how another one takes over if that takes long.
 import logging
 import select
 import socket
+import time
 from collections import deque
 from contextlib import suppress
 from typing import Final
@@ -16,7 +17,7 @@ from monoceros.gateway import environ as environs
 from monoceros.gateway.wsgi import FileWrapper
 from monoceros.listener import Listener, Peer
 from monoceros.ops.log import ErrorStream
-from monoceros.scoreboard import clock
+from monoceros.scoreboard import BUSY, clock
 from monoceros.wire.events import PeerGone, RemoteError
 from monoceros.worker import lead
 from monoceros.worker.base import Berth
@@ -43,6 +44,7 @@ class ThreadWorker(LoopWorker[BlockingConnection]):
         # who came first is served first.
         self._events: deque[tuple[int, int]] = deque()
         self._flush_due = 0
+        self._polled = 0.0  # when the kernel was last asked, in seconds
         self._alone = self.settings.threads == 1
 
     def run(self) -> None:
@@ -53,6 +55,7 @@ class ThreadWorker(LoopWorker[BlockingConnection]):
         lead.start(self.settings.threads, self.lead, self._turns)
         self._lead_once()
         self._turns()
+        self.tally.flush()
         self.access.flush()
 
     def wake(self) -> None:
@@ -78,6 +81,7 @@ class ThreadWorker(LoopWorker[BlockingConnection]):
         while True:
             if not events:
                 events.extend(self.epoll.poll(self._pause(), BATCH))
+                self._polled = time.monotonic()
             while events:
                 connection = connections.get(fd := events.popleft()[0])
                 if connection is not None:
@@ -89,7 +93,9 @@ class ThreadWorker(LoopWorker[BlockingConnection]):
                     self.on_signals()
                 elif not self.acceptor.on_readable(fd):
                     self._forget(fd)
+            self.tally.flush()
             now = clock()
+            self.lag = max(self.lag, now - int(self._polled * 1000))
             if self.access_wanted and now >= self._flush_due:
                 self.access.flush()
                 self._flush_due = now + FLUSH
@@ -156,12 +162,18 @@ class ThreadWorker(LoopWorker[BlockingConnection]):
             connection.deadline = clock() + self.header_patience
         return True
 
+    def wait_of(self, connection: BlockingConnection, now: float) -> float:
+        """What the kernel says; where it says nothing, how long ago it has told us that there is something."""
+        return connection.silence or now - self._polled
+
     def _serve(self, connection: BlockingConnection) -> bool:
         """Parked to running, and back. False if this thread leads no more."""
         connection.running = True
         try:
             if self._alone:
+                self.slot[BUSY] = 1  # nobody looks around meanwhile
                 connection.serve()
+                self.slot[BUSY] = 0
                 leading = True
             else:
                 leading = self.lead.call(connection.serve)
