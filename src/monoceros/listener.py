@@ -269,6 +269,10 @@ def _remove_stale(path: str) -> None:
 class Listeners(dict[str, Listener]):
     """Listeners by name."""
 
+    def at(self, addresses: Iterable[Address]) -> "Listeners":
+        """Those of them that listen at these addresses."""
+        return Listeners((address.name, self[address.name]) for address in addresses)
+
     def reconcile(
         self, wanted: Iterable[Address], backlog: int, *, reuse_port: bool = False, umask: int = 0
     ) -> tuple["Listeners", list[Listener]]:

@@ -229,6 +229,9 @@ def test_where_a_value_came_from_makes_no_difference() -> None:
 
 def test_what_needs_a_restart() -> None:
     """What belongs to the master's own process, to the sockets it has opened, or to the process that watches files."""
-    stay = "backlog preload_app reuse_port chdir daemon paste proc_name default_proc_name capture_output spew pidfile"
+    stay = (
+        "backlog preload_app reuse_port chdir daemon paste proc_name default_proc_name capture_output spew pidfile "
+        "prometheus_multiproc"
+    )
     watch = {row.name for row in ROWS.values() if row.name.startswith("reload")}
     assert {row.name for row in ROWS.values() if not row.live} == {*stay.split(), "enable_stdio_inheritance", *watch}

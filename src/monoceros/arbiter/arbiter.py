@@ -16,23 +16,23 @@ from typing import Final
 import monoceros
 from monoceros import app, reloader, scoreboard
 from monoceros.arbiter import start
+from monoceros.arbiter.annex import Annex
 from monoceros.arbiter.children import Abort, Kill
 from monoceros.arbiter.crew import Crew
 from monoceros.arbiter.daemon import Launcher
 from monoceros.arbiter.end import wind_down
 from monoceros.arbiter.pidfile import Pidfile
 from monoceros.arbiter.reexec import HandoverError, Launch
+from monoceros.arbiter.report import Report
 from monoceros.arbiter.rollout import Refused, Rollout, give_away, reopen
 from monoceros.arbiter.server import Server
 from monoceros.arbiter.start import Halt, entitle, reason_of
 from monoceros.arbiter.succession import Succession
-from monoceros.arbiter.systemd import Notifier
 from monoceros.listener import Listener, Listeners
-from monoceros.ops import hooks, log
-from monoceros.scoreboard import LEAVING, NEVER, after, clock
+from monoceros.ops import hooks, log, multiproc
+from monoceros.scoreboard import NEVER, after, clock
 from monoceros.settings.table import Settings
 from monoceros.signals import Signals, name
-from monoceros.worker.member import Member
 from monoceros.worker.privileges import PrivilegeError
 
 error_log = logging.getLogger("gunicorn.error")
@@ -64,7 +64,10 @@ class Arbiter(Server):
     ) -> None:
         self.settings = settings
         self.pid = os.getpid()
-        self.crew = Crew(self)
+        self.scoreboard = scoreboard.Scoreboard()
+        self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.crew = Crew(self, self.scoreboard, self.bell)
+        self.annex = Annex(self, self.scoreboard, self.bell)
         self.children = self.crew.children
         self.listeners = Listeners()
         self.application = application
@@ -72,15 +75,14 @@ class Arbiter(Server):
         self.rollout: Rollout | None = None
         self.watcher: reloader.Watcher | None = None
         self.pidfile: Pidfile | None = None
-        self.notifier = Notifier(os.environ)
+        self.multiproc = multiproc.Directory()
+        self.report = Report(self.scoreboard, self.launcher)
         self._reload_settings = reload_settings
         self._launch = launch
         self._begun = False
         self._stopping = False
         self._stop_at = NEVER
-        self._watchdog_at = 0 if self.notifier.watchdog_interval else NEVER
         self._lenient_until = 0
-        self._told_ready = False
 
     def run(self) -> int:
         """Serve until told to stop. Returns the exit status."""
@@ -115,6 +117,7 @@ class Arbiter(Server):
 
     def _farewell(self) -> None:
         """What there was to do is done."""
+        self.multiproc.remove()
         if self.pidfile is not None:
             start.attempt(self.pidfile.remove)
         if self._begun:
@@ -127,7 +130,7 @@ class Arbiter(Server):
         self.signals = Signals(self.HANDLERS)
         self.selector = selectors.DefaultSelector()
         self.selector.register(self.signals, selectors.EVENT_READ)
-        self.selector.register(self.crew.bell, selectors.EVENT_READ)
+        self.selector.register(self.bell, selectors.EVENT_READ)
         log.capture_output(self.settings)
         settings, self._reload_settings, activated = start.with_sockets(self.settings, self._reload_settings)
         self.settings = settings
@@ -143,6 +146,7 @@ class Arbiter(Server):
         self.pidfile = start.pidfile(settings, self.suffix, self.pid)
         self._begun = True
         start.tell(settings, "on_starting", self)
+        start.prepare_metrics(settings, self.multiproc)
         if settings.preload_app:
             self.application = start.preload(settings)
         self.listeners = start.listen(settings, self.succession.adopt(settings), self._wait)
@@ -150,7 +154,7 @@ class Arbiter(Server):
             give_away(settings, self.listeners)
         except PrivilegeError as error:
             raise Halt(str(error), 1) from None
-        start.tell_where(self.listeners, self.pid)
+        start.tell_where(settings, self.listeners, self.pid)
         error_log.info("Using worker: %s", settings.worker_class)
         start.tell(settings, "when_ready", self)
         if settings.reload:
@@ -164,28 +168,20 @@ class Arbiter(Server):
         """Do what is due, then sleep until something happens or could be missed."""
         if clock() >= self._stop_at:
             raise Halt("", 0)
-        for action in self.children.step(clock()):
-            if clock() < self._lenient_until and isinstance(action, Abort | Kill):
-                continue
-            if not self.crew.act(action):
-                break  # what else there was to do is said again next time
+        self.annex.look()
+        for crew in (self.crew, self.annex):
+            for action in crew.children.step(clock()):
+                if clock() < self._lenient_until and isinstance(action, Abort | Kill):
+                    continue
+                if not crew.act(action):
+                    break  # what else there was to do is said again next time
         self._settle()
-        self._tell_systemd()
+        self.report.look(self)
         now = clock()
         soonest = LENIENT_LOOK if now < self._lenient_until else 0.0
-        due = min(self._stop_at, self._watchdog_at, now + SUCCESSION_LOOK if self.master_pid else NEVER) - now
-        self._wait(max(soonest, min(self.children.next_wake(now), max(0, due) / 1000)))
-
-    def _tell_systemd(self) -> None:
-        """Tell who waits for it that we serve, once we do; and that we are alive."""
-        if not self._told_ready and self.children.established:
-            self._told_ready = True
-            self.launcher.ready()
-            self.notifier.ready(f"{self.settings.wsgi_app} is served by {self.children.target} workers")
-        now = clock()
-        if now >= self._watchdog_at and self.notifier.watchdog_interval is not None:
-            self.notifier.watchdog()
-            self._watchdog_at = now + int(self.notifier.watchdog_interval * 1000)
+        due = min(self._stop_at, self.report.due, now + SUCCESSION_LOOK if self.master_pid else NEVER) - now
+        wake = min(self.children.next_wake(now), self.annex.children.next_wake(now))
+        self._wait(max(soonest, min(wake, max(0, due) / 1000)))
 
     def _wait(self, seconds: float) -> None:
         """Sleep, and handle what ends the sleep."""
@@ -194,7 +190,7 @@ class Arbiter(Server):
         self.succession.look(self)  # before the signals: the place may be free by now
         if awake:
             with suppress(BlockingIOError):  # it has not rung
-                os.eventfd_read(self.crew.bell)
+                os.eventfd_read(self.bell)
             for number in self.signals.drain():
                 self._on_signal(number)
             if self.watcher is not None:
@@ -227,8 +223,8 @@ class Arbiter(Server):
 
     # Children.
 
-    def become_worker(self, member: Member, number: int, generation: int, slot: scoreboard.Slot) -> None:
-        """In a process just forked: leave behind what is the master's, and live as a worker."""
+    def leave_behind(self, role: str) -> None:
+        """In a process just forked, which is to be called `role`: leave behind what is the master's."""
         self.selector.close()
         self.signals.close()
         self.launcher.close()
@@ -236,8 +232,7 @@ class Arbiter(Server):
             self.watcher.close()
         if self.rollout is not None:
             self._close(self.rollout.dropped)  # as long as one process has it, clients are not refused
-        entitle("worker", self.settings, self.suffix)
-        self.crew.live(member, number, generation, slot)
+        entitle(role, self.settings, self.suffix)
 
     def reap(self) -> None:
         """Take note of who has died. Strangers are ours too where we are process 1."""
@@ -250,6 +245,7 @@ class Arbiter(Server):
                 return
             if not self.succession.ended(pid):
                 self.crew.bury(pid, status)
+                self.annex.bury(pid, status)
             elif not self.children.target and not self._stopping:
                 self._resize(self.settings.workers)  # we were emptied for the new master's sake (WINCH)
 
@@ -272,19 +268,19 @@ class Arbiter(Server):
     def _reload(self) -> None:
         """A new generation with new settings and code. On any error the current one serves on."""
         self._call_off("another reload was asked for")
-        self.notifier.reloading()
+        self.report.reloading()
         try:
             rollout = Rollout.prepare(self.settings, self.listeners, self._reload_settings, self._launch.environ)
         except Refused as error:
             error_log.error("Reload refused, generation %d serves on: %s", self.children.generation, error)
-            self.notifier.ready(f"Reload refused: {error}")
+            self.report.reload_failed(f"Reload refused: {error}")
             return
         if self.rollout is not None:  # its old workers are still leaving; they have copies of what it has dropped
             self._close(self.rollout.dropped)
         self.rollout = rollout
         self.settings, self.listeners = rollout.settings, rollout.listeners
         if rollout.moved:
-            start.tell_where(self.listeners, self.pid)
+            start.tell_where(self.settings, self.listeners, self.pid)
         target = self.children.target
         self.children.begin(self.settings.workers)
         self._tell_number(target)
@@ -306,7 +302,7 @@ class Arbiter(Server):
         self.children.call_off()
         self._tell_number(target)
         error_log.error("Generation %d called off, generation %d serves on: %s", failed, self.children.generation, why)
-        self.notifier.ready(f"Reload failed: {why}")
+        self.report.reload_failed(f"Reload failed: {why}")
 
     def _settle(self) -> None:
         """Once the new generation has taken over, nobody needs what only the old one had."""
@@ -320,7 +316,7 @@ class Arbiter(Server):
             return
         self._close(rollout.dropped)
         self.rollout = None
-        self.notifier.ready(f"Generation {children.generation} serves")
+        self.report.reloaded(children.generation)
         error_log.info("Generation %d serves after %.1f s", children.generation, time.monotonic() - rollout.begun)
 
     def _close(self, listeners: list[Listener]) -> None:
@@ -340,7 +336,7 @@ class Arbiter(Server):
         if not self.settings.drain_delay or self._stop_at != NEVER:
             raise Halt("", 0)
         self._stop_at = after(self.settings.drain_delay)
-        self.crew.scoreboard.server[LEAVING] = 1
+        self.report.leaving()
         error_log.info("Serving on for %g s before the stop", self.settings.drain_delay)
 
     def _on_quit(self) -> None:
@@ -368,6 +364,7 @@ class Arbiter(Server):
     def _on_usr1(self) -> None:
         reopen(self.settings, self.listeners)
         self.crew.tell_all(signal.SIGUSR1)
+        self.annex.tell_all(signal.SIGUSR1)
 
     def _on_winch(self) -> None:
         """A window that changes its size is no reason, so it counts only where there is none, or a successor."""
@@ -397,16 +394,16 @@ class Arbiter(Server):
         if self._stopping:
             return
         self._stopping = True
-        if self.reexec_pid:
-            self.notifier.mainpid(self.reexec_pid)
-        else:
-            self.notifier.stopping()
+        self.report.stopping(self.reexec_pid)
         if self.watcher is not None:
             self.watcher.close()
         self.children.target = 0
         listeners = list(
             dict.fromkeys([*self.listeners.values(), *(self.rollout.kept.values() if self.rollout else ())])
         )
-        self._refuse(listeners)
-        wind_down(self, listeners, quick=quick)
+        public = [listener for listener in listeners if listener.address not in self.settings.admin_bind]
+        self._refuse(public)
+        wind_down(self, self.crew, public, quick=quick)
+        wind_down(self, self.annex, [], quick=True)  # so long it says that we are about to leave
+        self._refuse([listener for listener in listeners if listener not in public])
         self._close(listeners)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from monoceros.arbiter.children import LAST_WORDS
+from monoceros.arbiter.crew import Crew
 from monoceros.listener import Listener
 from monoceros.scoreboard import clock
 
@@ -22,10 +23,9 @@ HURRY: Final = 2.0
 PUT_OFF: Final = 1_000
 
 
-def wind_down(server: "Arbiter", listeners: list[Listener], *, quick: bool) -> None:
-    """Tell all workers to leave, and wait until they are gone; kill those that take too long."""
-    crew, children = server.crew, server.children
-    begun = clock()
+def wind_down(server: "Arbiter", crew: Crew, listeners: list[Listener], *, quick: bool) -> None:
+    """Tell all of a crew to leave, and wait until they are gone; kill those that take too long."""
+    children, begun = crew.children, clock()
     deadline = begun + int((HURRY if quick else server.settings.graceful_timeout) * 1000) + LAST_WORDS
     crew.tell_all(signal.SIGQUIT if quick else signal.SIGTERM)
     ours = [] if server.succession is not None and server.succession.shares else listeners
@@ -54,5 +54,5 @@ def _wait(server: "Arbiter", seconds: float) -> bytes:
     """The signals that come within so many seconds."""
     server.selector.select(seconds)
     with suppress(BlockingIOError):  # it has not rung
-        os.eventfd_read(server.crew.bell)
+        os.eventfd_read(server.bell)
     return server.signals.drain()

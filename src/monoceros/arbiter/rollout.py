@@ -49,7 +49,10 @@ class Rollout:
             with ExitStack() as undo:
                 settings = _with_fixed(before, load())
                 wanted, dropped = listeners.reconcile(
-                    settings.bind, settings.backlog, reuse_port=settings.reuse_port, umask=settings.umask
+                    settings.bind + settings.admin_bind,
+                    settings.backlog,
+                    reuse_port=settings.reuse_port,
+                    umask=settings.umask,
                 )
                 for name in wanted.keys() - listeners.keys():
                     undo.callback(wanted[name].discard)

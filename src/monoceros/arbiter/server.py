@@ -52,7 +52,7 @@ class Server:
     @property
     def LISTENERS(self) -> list[Listener]:
         """What it listens on."""
-        return list(self.listeners.values())
+        return list(self.listeners.at(self.settings.bind).values())
 
     @property
     def address(self) -> list[str]:

@@ -12,7 +12,7 @@ from monoceros import app, reloader
 from monoceros.arbiter.pidfile import Pidfile, PidfileError
 from monoceros.arbiter.systemd import listen_fds
 from monoceros.listener import Listeners
-from monoceros.ops import hooks
+from monoceros.ops import hooks, metrics, multiproc
 from monoceros.settings.table import Settings, SettingsError
 
 error_log = logging.getLogger("gunicorn.error")
@@ -78,9 +78,22 @@ def attempt(step: Callable[[], None]) -> None:
         error_log.error("%s", error)
 
 
-def tell_where(listeners: Listeners, pid: int) -> None:
+def tell_where(settings: Settings, listeners: Listeners, pid: int) -> None:
     """Say at which addresses the server listens."""
-    error_log.info("Listening at: %s (%s)", ",".join(map(str, listeners.values())), pid)
+    error_log.info("Listening at: %s (%s)", ",".join(map(str, listeners.at(settings.bind).values())), pid)
+    if settings.admin_bind:
+        where = ",".join(map(str, listeners.at(settings.admin_bind).values()))
+        error_log.info("Health and metrics at: %s", where)
+
+
+def prepare_metrics(settings: Settings, directory: multiproc.Directory) -> None:
+    """Make what the metrics of applications need. Raises `Halt`."""
+    try:
+        directory.prepare(settings, os.environ)
+    except OSError as error:
+        raise Halt(f"{multiproc.VARIABLE}: cannot make {error.filename}: {error.strerror}", 1) from None
+    if settings.admin_bind and not metrics.available():
+        error_log.warning("%s", metrics.EXTRA)
 
 
 def preload(settings: Settings) -> app.Application:
@@ -106,7 +119,10 @@ def listen(settings: Settings, found: Listeners, wait: Callable[[float], None]) 
     for tries_left in reversed(range(BIND_TRIES)):
         try:
             listeners, _ = found.reconcile(
-                settings.bind, settings.backlog, reuse_port=settings.reuse_port, umask=settings.umask
+                settings.bind + settings.admin_bind,
+                settings.backlog,
+                reuse_port=settings.reuse_port,
+                umask=settings.umask,
             )
             return listeners
         except OSError as error:

@@ -41,7 +41,7 @@ class Succession:
     def adopt(self, settings: Settings) -> Listeners:
         """What the predecessor has handed over of what is wanted."""
         found = Listeners()
-        for address, sock in reexec.adopt(settings.bind, self._fds).items():
+        for address, sock in reexec.adopt(settings.bind + settings.admin_bind, self._fds).items():
             found[address.name] = Listener(address, sock, shared=not settings.reuse_port)
         self._fds = []
         return found

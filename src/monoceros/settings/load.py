@@ -214,6 +214,10 @@ def _check(settings: Settings, remarks: Remarks) -> None:
     if not os.path.isdir(settings.chdir):
         origin = settings.origins.get("chdir", "default")
         raise refusal(Given("chdir", settings.chdir, origin), "no such directory")
+    if both := set(settings.bind) & set(settings.admin_bind):
+        where = next(iter(both)).name
+        admin = Given("admin_bind", where, settings.origins["admin_bind"])
+        raise refusal(admin, "clients come there (bind), and operators need a place of their own")
     if missing := files_missing(settings.reload_extra_files):
         files = Given("reload_extra_files", settings.reload_extra_files, settings.origins["reload_extra_files"])
         raise refusal(files, f"there is no file {', '.join(missing)}")

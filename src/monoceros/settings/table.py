@@ -733,6 +733,42 @@ class Settings:
         example="True",
     )
 
+    # --- Metrics and Health ---
+
+    admin_bind: tuple[Address, ...] = row(
+        (),
+        values.admin_addresses,
+        "--admin-bind",
+        "Where to serve what operators ask for, as `bind` says it: `/health/live`, `/health/ready`, `/metrics` and "
+        "`/stats`. A port alone is one of 127.0.0.1. Nobody is asked for a password there, so do not let strangers in. "
+        "The flag may be repeated.",
+        section="Metrics and Health",
+        metavar="ADDRESS",
+        action="append",
+        example="'127.0.0.1:9100'",
+    )
+    min_ready_workers: int = row(
+        1,
+        values.positive,
+        "--min-ready-workers",
+        "How many workers must be ready for `/health/ready` to say that the server is.",
+        section="Metrics and Health",
+        metavar="INT",
+        example="2",
+    )
+    prometheus_multiproc: bool = row(
+        True,
+        values.boolean,
+        "--prometheus-multiproc --no-prometheus-multiproc",
+        "Whether the metrics of an application that uses prometheus_client are kept for all workers together: the "
+        "server makes and tidies the directory PROMETHEUS_MULTIPROC_DIR. It does nothing where prometheus_client is "
+        "not installed, nor for a single worker without `admin_bind`.",
+        section="Metrics and Health",
+        live=False,
+        action="switch",
+        example="False",
+    )
+
     # --- Server Hooks ---
 
     on_starting: Hook | None = hook_row(

@@ -328,6 +328,17 @@ def addresses(value: object) -> tuple[Address, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def admin_addresses(value: object) -> tuple[Address, ...]:
+    """Addresses for operators, of which there may be none; without a host they are on the loopback interface."""
+    if value is None or value == "" or value == () or value == []:
+        return ()
+    found = []
+    for item in value if isinstance(value, list | tuple) else [value]:
+        pieces = [piece.strip() for piece in item.split(",")] if isinstance(item, str) else [item]
+        found += [f"{DEFAULT_HOST}{piece}" if str(piece).startswith(":") else piece for piece in pieces if piece]
+    return addresses(found)
+
+
 class Networks:
     """A set of IP networks. `"10.1.2.3" in networks` is quick, and False for what is no IP address.
 

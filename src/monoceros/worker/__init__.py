@@ -20,6 +20,10 @@ def start(kind: str, berth: Berth) -> NoReturn:
 
 def worker_class(kind: str, spec: str, application: app.Application) -> type[Worker]:
     """The class that serves this application, which users call `spec`. Raises `BootError` if the kind cannot."""
+    if kind == "site":
+        from monoceros.worker.site import SiteWorker
+
+        return SiteWorker
     spoken = app.agree(application, kind, spec)
     if spoken == "wsgi":
         if kind == "auto":

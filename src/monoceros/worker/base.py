@@ -85,7 +85,8 @@ class Berth:
     """What a worker is given at birth. `application` is there if the arbiter has loaded it already.
 
     `bell` is an eventfd that wakes the arbiter, for it to look at the scoreboard. `member` and `server` are what
-    hooks are called with.
+    hooks are called with. `role` is what log lines call it. `bequest` is the pid of a dead worker whose metrics
+    it is to go on with (`ops.multiproc`).
     """
 
     number: int
@@ -99,6 +100,8 @@ class Berth:
     member: Member
     server: object
     application: app.Application | None = None
+    role: str = "worker"
+    bequest: int | None = None
 
 
 class Worker:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final, NoReturn
 
 from monoceros import app
-from monoceros.ops import hooks
+from monoceros.ops import hooks, multiproc
 from monoceros.scoreboard import READY
 from monoceros.settings.table import Settings
 from monoceros.worker import privileges, process, spew
@@ -34,8 +34,10 @@ def live(berth: Berth, choose: Callable[[app.Application], type[Worker]]) -> NoR
     member, settings = berth.member, berth.settings
     try:
         member.born()
-        error_log.info("Booting worker with pid: %d", os.getpid())
+        error_log.info("Booting %s with pid: %d", berth.role, os.getpid())
         _prepare(settings)
+        if berth.bequest is not None:
+            multiproc.inherit(os.environ[multiproc.VARIABLE], berth.bequest, os.getpid())
         hooks.call(settings, "post_fork", berth.server, member)
         application = member.app = berth.application or app.find(settings)
         worker = choose(application)(berth, application)
@@ -48,7 +50,7 @@ def live(berth: Berth, choose: Callable[[app.Application], type[Worker]]) -> NoR
         worker.phase(READY, worker.patience)
         worker.run()
         status = 0
-        error_log.info("Worker exiting (pid: %d)", worker.pid)
+        error_log.info("%s exiting (pid: %d)", berth.role.capitalize(), worker.pid)
     except app.BootError as error:
         cause = error.__cause__  # what the application has raised, if that is the reason
         raised = cause and (type(cause), cause, app.users_traceback(cause.__traceback__))
