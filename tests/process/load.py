@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import signal
 import socket
+import subprocess
 import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from server import Server, wait_for
@@ -155,6 +160,25 @@ class Load:
     def _failed(self, when: str, error: Exception) -> None:
         with self._count:
             self.errors.append(f"{when}: {type(error).__name__} {error}")
+
+
+@contextmanager
+def wrk(server: Server, clients: int) -> Iterator[None]:
+    """Under load by wrk until the end of the block: so many kept-alive connections. None of its requests may fail.
+
+    A connection of wrk's has always asked for something: one that ends without `Connection: close` counts as failed.
+    """
+    command = ["wrk", "-t1", f"-c{clients}", "-d120s", f"http://127.0.0.1:{server.port}/"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield
+            assert process.poll() is None, "all of this was to be under load"
+            process.send_signal(signal.SIGINT)  # then it reports
+            report, _ = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert int(re.findall(r"(\d+) requests in", report)[0]) > 500
+    assert re.findall(r".*(?:Socket errors|Non-2xx).*", report) == []
 
 
 def dead(sock: socket.socket) -> bool:

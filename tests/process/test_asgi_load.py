@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import signal
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from process.apps import asgi
-from process.load import Load
+from process.load import Load, wrk
 from server import Server, wait_for
 
 Serve = Callable[..., Server]
@@ -20,27 +17,12 @@ Serve = Callable[..., Server]
 CLIENTS = 64
 
 
-@contextmanager
-def wrk(server: Server) -> Iterator[None]:
-    """Under load by wrk, which at the end has nothing to complain about."""
-    command = ["wrk", "-t1", f"-c{CLIENTS}", "-d120s", f"http://127.0.0.1:{server.port}/"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield
-            process.send_signal(signal.SIGINT)  # then it reports
-            report, _ = process.communicate(timeout=30)
-        finally:
-            process.kill()
-    assert int(re.findall(r"(\d+) requests in", report)[0]) > 500
-    assert re.findall(r".*(?:Socket errors|Non-2xx).*", report) == []
-
-
 @pytest.mark.smoke
 def test_workers_come_and_go(serve: Serve, tmp_path: Path) -> None:
     """More of them, fewer, a reload, and one that is told to leave: no error at all."""
     server = serve("-w", "4", "app:app", files=asgi()).ready()
     server.expect("Application startup complete", times=4)
-    with wrk(server):
+    with wrk(server, CLIENTS):
         server.signal(signal.SIGTTIN)
         server.expect("Application startup complete", times=5)
         server.signal(signal.SIGTTOU)

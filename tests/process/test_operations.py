@@ -1,23 +1,21 @@
-"""A day of operations under load: reloads, recycling, mistakes and deaths, and no request that fails for them."""
+"""A day of operations under load: reloads, recycling, upgrades, mistakes and deaths. No request fails for them."""
 
 from __future__ import annotations
 
-import re
 import signal
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from process.apps import APP, ASGI
-from process.load import Load
+from process.load import Load, wrk
 from server import Server, wait_for
 
 Serve = Callable[..., Server]
 
 CLIENTS = 16
+ROUNDS = 10
 
 OPTIONS = {"sync": ["-k", "sync"], "gthread": ["-k", "gthread", "--threads", "4"], "asgi": ["-k", "asgi"]}
 KINDS = pytest.mark.parametrize("kind", list(OPTIONS))
@@ -38,21 +36,6 @@ def start(serve: Serve) -> Callable[..., Server]:
     return start
 
 
-@contextmanager
-def wrk(server: Server) -> Iterator[subprocess.Popen[str]]:
-    """wrk until the end of the block; none of its requests may have failed."""
-    command = ["wrk", "-t1", f"-c{CLIENTS}", "-d60s", f"http://127.0.0.1:{server.port}/"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield process
-            assert process.poll() is None, "all of this was to be under load"
-        finally:
-            process.send_signal(signal.SIGINT)  # then it says what it has seen so far
-            report, _ = process.communicate(timeout=30)
-    assert int(re.findall(r"(\d+) requests in", report)[0]) > 500
-    assert re.findall(r".*(?:Socket errors|Non-2xx).*", report) == []
-
-
 def hup(server: Server, said: str, seconds: float = 20.0) -> None:
     """A reload, and what it is to end with."""
     since = len(server.stderr)
@@ -60,24 +43,25 @@ def hup(server: Server, said: str, seconds: float = 20.0) -> None:
     server.expect(said, since=since, seconds=seconds)
 
 
-@pytest.mark.parametrize(("kind", "workers", "rounds"), [("sync", 2, 10), ("gthread", 4, 10), ("asgi", 4, 5)])
-def test_reloads(start: Callable[..., Server], kind: str, workers: int, rounds: int) -> None:
+@KINDS
+@pytest.mark.parametrize("workers", [2, 4])
+def test_reloads(start: Callable[..., Server], kind: str, workers: int) -> None:
     server = start(kind, workers)
-    with wrk(server):
-        for number in range(2, rounds + 2):
+    with wrk(server, CLIENTS):
+        for number in range(2, ROUNDS + 2):
             before = server.workers()
             hup(server, rf"Generation {number} serves after")
             assert set(before).isdisjoint(server.workers())
             assert len(server.workers()) == workers
     assert "ERROR" not in server.stderr
-    assert server.stderr.count("Booting worker") == (rounds + 1) * workers
+    assert server.stderr.count("Booting worker") == (ROUNDS + 1) * workers
 
 
 @KINDS
 def test_reloads_in_a_hurry(start: Callable[..., Server], kind: str) -> None:
     """Each comes before the one before is done."""
     server = start(kind, 2)
-    with wrk(server):
+    with wrk(server, CLIENTS):
         for times in range(1, 11):
             server.signal(signal.SIGHUP)
             server.expect("Hang up: Master", times=times)
@@ -85,14 +69,33 @@ def test_reloads_in_a_hurry(start: Callable[..., Server], kind: str) -> None:
         wait_for(lambda: len(server.workers()) == 2, seconds=20, what="the old workers to leave")
 
 
-@pytest.mark.parametrize(("kind", "workers"), [("sync", 4), ("gthread", 2), ("asgi", 4)])
-def test_ten_rounds_of_recycling(start: Callable[..., Server], kind: str, workers: int) -> None:
+@KINDS
+@pytest.mark.parametrize("workers", [2, 4])
+def test_recycling(start: Callable[..., Server], kind: str, workers: int) -> None:
     server = start(kind, workers, "--max-requests", "1000", "--max-requests-jitter", "100")
-    with wrk(server):
-        server.expect(r"Autorestarting worker after current request\.", times=10, seconds=30)
-        server.expect(r"Worker exiting", times=10, seconds=20)
+    with wrk(server, CLIENTS):
+        server.expect(r"Autorestarting worker after current request\.", times=ROUNDS, seconds=30)
+        server.expect(r"Worker exiting", times=ROUNDS, seconds=20)
     assert "ERROR" not in server.stderr
     assert server.stop() == 0
+
+
+@KINDS
+@pytest.mark.parametrize(("workers", "number"), [(2, signal.SIGQUIT), (4, signal.SIGTERM)], ids=["2", "4"])
+def test_an_upgrade(start: Callable[..., Server], kind: str, workers: int, number: int) -> None:
+    """To the new master and its workers, until the old one has left."""
+    server = start(kind, workers)
+    old = set(server.tree())
+    with wrk(server, CLIENTS):
+        server.signal(signal.SIGUSR2)
+        server.ready(20, workers=2 * workers)
+        server.signal(signal.SIGWINCH)
+        server.expect("Worker exiting", times=workers, seconds=20)
+        assert server.stop(number) == 0
+        server.expect("Master has been promoted")
+    assert old.isdisjoint(server.tree())
+    assert len(server.serving()) == workers
+    assert "ERROR" not in server.stderr
 
 
 @KINDS
@@ -113,7 +116,7 @@ def test_reloads_that_fail_and_one_that_does_not(start: Callable[..., Server], s
         ("conf.py", "import nothing_there", refused, "No module named 'nothing_there'"),
     ]
     generation = 1
-    with wrk(server):
+    with wrk(server, CLIENTS):
         for name, text, outcome, why in mistakes:
             generation += outcome == boots
             before, since = (server.directory / name).read_text(), len(server.stderr)
