@@ -447,7 +447,7 @@ class Settings:
         False,
         values.boolean,
         "--reuse-port",
-        "Give each worker listening sockets of its own (SO_REUSEPORT), among which the kernel divides the clients.",
+        "Give each worker listening sockets of its own (SO_REUSEPORT), among which the kernel draws lots.",
         section="Server Mechanics",
         live=False,
         action="store_true",
