@@ -102,7 +102,7 @@ def excuse(server: Server, row: Row, plan: Plan) -> str | None:
 def turn(row: Row, server: Server, plan: Plan, cell: Cell) -> Sample:
     with tempfile.TemporaryDirectory(prefix="bench-") as home:
         place = Place(BIN, Path(home), free_port(), row)
-        with Process(server, place, plan.server_core) as process:
+        with Process(server, place, str(plan.server_core)) as process:
             cell.note(row.remark(check(row, place)))
             with silent(row.idle, place):
                 warm_up = load(row, place, plan, WARM_UP)

@@ -1,4 +1,4 @@
-"""A server under test: a session of processes on one core, and what /proc says of them.
+"""A server under test: a session of processes on the cores it is given, and what /proc says of them.
 
 Each server is started as the leader of a session of its own. So its workers are known by their session number,
 whatever forked whom, and whatever is left at the end can be killed as one group.
@@ -29,7 +29,7 @@ class Unfit(Exception):
 
 
 class Process:
-    def __init__(self, server: Server, place: Place, core: int) -> None:
+    def __init__(self, server: Server, place: Place, cores: str) -> None:
         self.place = place
         self.output = place.home / "output"
         # Nothing from our own environment may configure a server (GUNICORN_CMD_ARGS, WEB_CONCURRENCY, ...).
@@ -37,7 +37,7 @@ class Process:
         with self.output.open("wb") as output:
             try:
                 self.root = subprocess.Popen(
-                    ["taskset", "-c", str(core), *server.command(place)],
+                    ["taskset", "-c", cores, *server.command(place)],
                     cwd=place.home,
                     env=environ,
                     stdin=subprocess.DEVNULL,
