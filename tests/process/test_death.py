@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from process.apps import APP, FILES
+from process.apps import APP, FILES, make_gate, open_gate
 from process.load import Broken, Client, Load
 from server import Server, wait_for
 
@@ -58,6 +58,7 @@ def test_kill_9_of_an_idle_worker_costs_nothing(serve: Serve) -> None:
     [
         ("/exit?7", r"\[ERROR\] Worker \(pid:{pid}\) exited with code 7\."),
         ("/exit?3", r"\[ERROR\] Worker \(pid:{pid}\) exited with code 3\."),  # not a failed boot: it was ready
+        ("/exit?4", r"\[ERROR\] Worker \(pid:{pid}\) exited with code 4\."),
         (f"/kill?{signal.SIGSEGV:d}", r"\[WARNING\] Worker \(pid:{pid}\) was sent SIGSEGV!"),
         (f"/kill?{signal.SIGBUS:d}", r"\[WARNING\] Worker \(pid:{pid}\) was sent SIGBUS!"),
         (f"/kill?{signal.SIGKILL:d}", r"\[ERROR\] Worker \(pid:{pid}\) was sent SIGKILL!"),
@@ -73,6 +74,21 @@ def test_what_the_log_says(serve: Serve, path: str, said: str) -> None:
     server.expect(said.replace("{pid}", pid))
     assert server.get("/").text != pid
     assert server.stop() == 0
+
+
+def test_a_scout_that_somebody_ends(serve: Serve) -> None:
+    """It says nothing about the new code, but it is the end of this reload."""
+    server = serve("app:app", files=FILES).ready()
+    (old,) = server.workers()
+    make_gate(server)
+    (server.directory / "app.py").write_text("print('importing', flush=True)\nopen('gate').close()\n" + APP)
+    server.signal(signal.SIGHUP)
+    server.expect("importing", stream="stdout")
+    scout = server.workers()[-1]
+    server.signal(signal.SIGTERM, scout)
+    server.expect(rf"\[INFO\] Worker \(pid:{scout}\) was sent SIGTERM!")
+    server.expect("Generation 2 called off, generation 1 serves on: .* could not boot: it was sent SIGTERM")
+    assert server.get("/").text == str(old)
 
 
 def test_a_crash_shows_where_it_was(serve: Serve) -> None:
@@ -151,3 +167,21 @@ def test_no_room_from_the_start(serve: Serve) -> None:
     # The other three are not tried before the pause is over, so each try is of another second.
     tries = re.findall(r"^\[(.*?)\] .* Cannot fork", server.stderr, re.MULTILINE)
     assert 1 <= len(set(tries)) == len(tries)
+
+
+def test_a_mistake_of_the_master_itself(serve: Serve) -> None:
+    """Here a hook makes it. The server ends in order, with Gunicorn's status for that."""
+    conf = "def child_exit(server, worker):\n    server.crew.act = None\n"
+    server = serve("-w", "2", "-c", "conf.py", "app:app", files={**FILES, "conf.py": conf}).ready(workers=2)
+    make_gate(server)
+    with Client(server) as client:
+        busy = int(client.ask().answer()[1])
+        client.ask("/gate")
+        server.expect("at the gate")
+        (idle,) = {*server.workers()} - {busy}
+        server.signal(signal.SIGKILL, idle)
+        server.expect(r"\[ERROR\] Unhandled exception in main loop\nTraceback")
+        open_gate(server)
+        assert client.answer() == (200, str(busy))
+    assert server.wait() == 255
+    assert server.tree() == []

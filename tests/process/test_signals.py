@@ -12,7 +12,7 @@ from signal import SIGINT, SIGQUIT, SIGTERM
 
 import pytest
 
-from process.apps import FILES, make_gate
+from process.apps import FILES, make_gate, open_gate
 from process.load import Client, Load
 from server import Server, descriptors, wait_for
 
@@ -76,6 +76,57 @@ def test_signals_to_the_very_end(serve: Serve) -> None:
         while server.running:
             server.signal(SIGTERM)
     assert server.wait() == 0
+
+
+def test_what_comes_during_a_stop_changes_nothing(serve: Serve) -> None:
+    server = serve("app:app", "--graceful-timeout", "60", files=FILES).ready()
+    make_gate(server)
+    with Client(server) as client:
+        client.ask("/gate")
+        server.expect("at the gate")
+        server.signal(SIGTERM)
+        server.expect("Handling signal: term")
+        for number in (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH):
+            server.signal(number)
+        open_gate(server)
+        assert client.answer()[0] == 200
+    assert server.wait() == 0
+    assert server.stderr.count("Booting worker") == server.stderr.count("Starting monoceros") == 1
+    assert not re.search("ERROR|CRITICAL|Traceback|Quick", server.stderr)
+
+
+def test_each_has_its_line(serve: Serve) -> None:
+    server = serve("app:app", "--log-level", "debug", files=FILES).ready()
+    for number in (signal.SIGUSR1, signal.SIGWINCH, signal.SIGUSR2, signal.SIGHUP):
+        server.signal(number)
+        server.expect(rf"\[{server.pid}\] \[INFO\] Handling signal: {signal.Signals(number).name[3:].lower()}$")
+    server.expect(rf"\[{server.pid}\] \[DEBUG\] Handling signal: chld$")
+
+
+def test_a_reload_brings_the_number_of_workers_that_is_configured(serve: Serve) -> None:
+    server = serve("app:app", files=FILES).ready()
+    server.signal(signal.SIGTTIN)
+    server.ready(workers=2)
+    server.signal(signal.SIGHUP)
+    server.expect("Generation 2 serves")
+    assert len(server.workers()) == 1
+
+
+def test_a_reload_that_takes_long_keeps_nobody_waiting(serve: Serve) -> None:
+    """An old worker is still busy, and another one is wanted meanwhile."""
+    server = serve("app:app", "--graceful-timeout", "60", files=FILES).ready()
+    make_gate(server)
+    with Client(server) as client:
+        client.ask("/gate")
+        server.expect("at the gate")
+        server.signal(signal.SIGHUP)
+        server.expect("Booting worker", times=2)
+        server.signal(signal.SIGTTIN)
+        server.expect("Booting worker", times=3)
+        assert "Worker exiting" not in server.stderr
+        open_gate(server)
+        assert client.answer()[0] == 200
+    server.expect("Generation 2 serves")
 
 
 def test_more_and_fewer_workers(serve: Serve) -> None:
