@@ -18,13 +18,13 @@ from typing import Final, NamedTuple
 WORD: Final = 8
 
 # The words of a slot. Moments and LAG are in milliseconds, CPU and DURATION in microseconds, SENT and MEMORY in bytes;
-# MEMORY is what the process holds, LAG how late the loop last came round. Then come how many responses there were by
-# the first digit of their status, of requests that were served at once (CALM) and of those that had waited (WAITED),
-# with room for the digits 0 to 9: an application may say any.
+# MEMORY is what the process holds, LAG how late the loop last came round; ASYNC says that it runs on asyncio. Then come
+# how many responses there were by the first digit of their status, of requests that were served at once (CALM) and of
+# those that had waited (WAITED), with room for the digits 0 to 9: an application may say any.
 (
     PID, GENERATION, STATE, DEADLINE, CONNECTIONS, BUSY, ACCEPTED, ERRORS, TIRED, TAKEN,
-    BORN, NUMBER, SENT, DURATION, REFUSED, CPU, MEMORY, LAG,
-) = range(18)  # fmt: skip
+    BORN, NUMBER, SENT, DURATION, REFUSED, CPU, MEMORY, LAG, ASYNC,
+) = range(19)  # fmt: skip
 CALM: Final = 20
 WAITED: Final = 30
 CLASSES: Final = 10

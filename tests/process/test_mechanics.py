@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import monoceros
-from process.apps import APP, FILES, make_gate, open_gate
+from process.apps import APP, FILES, asgi, make_gate, open_gate
 from process.load import Load
 from server import Server, descriptors, processes, wait_for
 
@@ -509,6 +509,33 @@ def test_what_is_preloaded_is_out_of_the_collectors_way(serve: Serve, args: list
 
 
 # As the first process of a container
+
+AT_HAND = """
+import gc, sys
+
+def pre_fork(server, worker):
+    server.log.info("frozen: %s, asyncio: %s", gc.get_freeze_count() > 0, "asyncio" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "files", "first", "then"),
+    [
+        ("auto", FILES, False, False),
+        ("gthread", FILES, False, False),
+        ("asgi", asgi(), True, True),
+        ("auto", asgi(), False, True),
+    ],
+)
+def test_what_workers_run_on_is_at_hand(
+    serve: Serve, kind: str, files: dict[str, str], first: bool, then: bool
+) -> None:
+    """The master imports it for them, but asyncio only if it is needed."""
+    server = serve("-k", kind, "-c", "conf.py", "app:app", files={**files, "conf.py": AT_HAND}).ready()
+    server.expect(f"frozen: True, asyncio: {first}")
+    server.signal(signal.SIGHUP)
+    server.expect(f"frozen: True, asyncio: {then}", times=2 if first == then else 1)
+
 
 REAPER = """
 import ctypes, os, sys

@@ -57,6 +57,9 @@ class Annex(Crew):
     def kind(self) -> str:
         return "site"
 
+    def prepare(self) -> None:
+        """What it runs on is for one process only, and may be what the master does not want to have."""
+
     def take_slot(self) -> scoreboard.Slot | None:
         slot = self.scoreboard.site
         return slot if slot[STATE] == FREE else None

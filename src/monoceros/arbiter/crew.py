@@ -11,6 +11,7 @@ from monoceros.arbiter.children import LAST_WORDS, Abort, Action, Child, Childre
 from monoceros.listener import Listeners
 from monoceros.ops import hooks
 from monoceros.scoreboard import (
+    ASYNC,
     BOOTING,
     BORN,
     DIED,
@@ -69,6 +70,11 @@ class Crew:
     def kind(self) -> str:
         return aliases.kind(self.settings)
 
+    def prepare(self) -> None:
+        """Have at hand what the next worker runs on, as far as that is known."""
+        kind = aliases.known_as(self.settings.worker_class) or "auto"
+        worker.prepare("asgi" if any(child.slot[ASYNC] for child in self.children.living) else kind)
+
     def take_slot(self) -> scoreboard.Slot | None:
         return self.scoreboard.take()
 
@@ -118,6 +124,7 @@ class Crew:
         slot[STATE] = BOOTING
         self.age += 1
         member = Member(self.age, settings, server.pid, list(self.listeners.values()))
+        self.prepare()
         bequest = self.bequest()
         # A signal that comes before the worker can handle it must wait, not get lost.
         signal.pthread_sigmask(signal.SIG_BLOCK, server.HANDLERS)

@@ -1,6 +1,9 @@
 """What runs in a child process."""
 
+import gc
+import importlib
 import logging
+import sys
 from functools import partial
 from typing import NoReturn
 
@@ -8,9 +11,23 @@ from monoceros import app
 from monoceros.worker.base import Berth, Worker
 from monoceros.worker.life import live
 
-__all__ = ["Berth", "start"]
+__all__ = ["Berth", "prepare", "start"]
 
 log = logging.getLogger("gunicorn.error")
+
+
+def prepare(kind: str) -> None:
+    """Before the fork, import what workers of this kind run on, so that none of them has to do it by itself.
+
+    Not asyncio for "auto", whose application may be WSGI: it would be in vain, and it comes with `ssl`, which must not
+    be there yet where an application lets gevent patch it.
+    """
+    name = "monoceros.worker.aio" if kind == "asgi" else "monoceros.worker.thread"
+    if name not in sys.modules:
+        importlib.import_module(name)
+        # What is frozen the workers' collectors leave alone: it costs no time, and stays shared memory.
+        gc.collect()
+        gc.freeze()
 
 
 def start(kind: str, berth: Berth) -> NoReturn:

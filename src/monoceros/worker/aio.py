@@ -21,7 +21,7 @@ from monoceros.gateway.lifespan import Lifespan, StartupFailed
 from monoceros.gateway.websocket import WebSocketExchange
 from monoceros.listener import Listener, Peer
 from monoceros.ops.log import worker_logger
-from monoceros.scoreboard import DEADLINE, NEVER, clock
+from monoceros.scoreboard import ASYNC, DEADLINE, NEVER, clock
 from monoceros.wire.events import Request, RequestTimeout
 from monoceros.worker.base import Berth, Outcome
 from monoceros.worker.connection import HEAD
@@ -54,6 +54,7 @@ class AsyncWorker(LoopWorker[Stream]):
 
     def __init__(self, berth: Berth, application: Application) -> None:
         super().__init__(berth, application)
+        self.slot[ASYNC] = 1  # where nobody has said so before, the next one need not find out
         if protocol(application) == "asgi2":
             self.app = asgi.single(application)
         self.tasks: set[Task] = set()
