@@ -44,6 +44,8 @@ class Clients:
     def __init__(self, port: int, *, clients: int, rate: float) -> None:
         self.latencies = array("d")
         """Milliseconds that each request took, from when it was due to the end of its answer."""
+        self.delays = array("d")
+        """Milliseconds that the client itself was late, where it had nothing to wait for: how busy the machine was."""
         self.errors: list[str] = []
         self._address = "127.0.0.1", port
         self._interval = clients / rate if rate else 0.0
@@ -86,7 +88,9 @@ class Clients:
 
     def _ask(self, seat: Seat) -> None:
         self._busy.add(seat)
-        seat.since = seat.since or time.monotonic()
+        if not seat.since:
+            seat.since = time.monotonic()
+            self.delays.append((seat.since - seat.due) * 1000)
         seat.asked = False
         if seat.sock is not None:
             self._send(seat)

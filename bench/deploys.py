@@ -104,11 +104,17 @@ class Result:
     workers: int
     disturbance: str
     latencies: list[float] = field(default_factory=list)
+    delays: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     def at(self, share: float) -> float:
         return percentile(sorted(self.latencies), share)
+
+    @property
+    def client(self) -> float:
+        """How late the client itself was at p99.9."""
+        return percentile(sorted(self.delays), 0.999)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -165,6 +171,7 @@ def measure(result: Result, options: argparse.Namespace) -> None:
                 DISTURBANCES[result.disturbance](run)
             result.seconds += time.monotonic() - began
     result.latencies += clients.latencies
+    result.delays += clients.delays
     result.errors += clients.errors
 
 
@@ -173,10 +180,13 @@ def command(place: Place, words: list[str]) -> list[str]:
 
 
 def table(results: Iterable[Result]) -> Iterable[str]:
-    yield "| kind | workers | disturbance | seconds | requests | failed | p50 ms | p99 ms | p99.9 ms | longest ms |"
-    yield "|---|--:|---|--:|--:|--:|--:|--:|--:|--:|"
+    names = ["kind", "workers", "disturbance", "seconds", "requests", "failed", "p50 ms", "p99", "p99.9", "longest"]
+    yield f"| {' | '.join([*names, 'client p99.9'])} |"
+    yield "|---|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|"
     for result in results:
-        figures = [f"{result.at(share):.1f}" for share in (0.5, 0.99, 0.999, 1.0)] if result.latencies else ["-"] * 4
+        figures = ["-"] * 5
+        if result.latencies:
+            figures = [f"{figure:.1f}" for figure in (*map(result.at, (0.5, 0.99, 0.999, 1.0)), result.client)]
         cells = [result.kind, str(result.workers), result.disturbance, f"{result.seconds:.1f}"]
         yield f"| {' | '.join([*cells, str(len(result.latencies)), str(len(result.errors)), *figures])} |"
 
@@ -194,7 +204,7 @@ def complaints(results: Iterable[Result]) -> Iterable[str]:
         if result.disturbance == "undisturbed":
             calm[result.kind, result.workers] = late
         elif late > STALL >= calm.get((result.kind, result.workers), 0.0):
-            yield f"{who}: a stall of {late:.0f} ms at p99.9"
+            yield f"{who}: a stall of {late:.0f} ms at p99.9; the client itself was {result.client:.0f} ms late"
 
 
 if __name__ == "__main__":

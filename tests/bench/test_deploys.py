@@ -8,7 +8,7 @@ CALM, STALLED = [1.0] * 1000, [1.0] * 990 + [150.0] * 10
 
 
 def result(disturbance, latencies, errors=()):
-    return Result("asgi", 2, disturbance, list(latencies), list(errors), 1.0)
+    return Result("asgi", 2, disturbance, list(latencies), [0.5], list(errors), 1.0)
 
 
 def test_a_percentile_is_one_of_the_values():
@@ -23,14 +23,14 @@ def test_the_length_of_an_answer():
 
 def test_a_line_of_the_table():
     (*_, line) = table([result("USR2", STALLED)])
-    assert line == "| asgi | 2 | USR2 | 1.0 | 1000 | 0 | 1.0 | 1.0 | 150.0 | 150.0 |"
+    assert line == "| asgi | 2 | USR2 | 1.0 | 1000 | 0 | 1.0 | 1.0 | 150.0 | 150.0 | 0.5 |"
 
 
 def test_a_stall_is_one_that_the_undisturbed_run_does_not_have():
     assert list(complaints([result("undisturbed", CALM), result("USR2", CALM)])) == []
     assert list(complaints([result("undisturbed", STALLED), result("USR2", STALLED)])) == []
     (line,) = complaints([result("undisturbed", CALM), result("USR2", STALLED)])
-    assert line == "asgi, 2 workers, USR2: a stall of 150 ms at p99.9"
+    assert line == "asgi, 2 workers, USR2: a stall of 150 ms at p99.9; the client itself was 0 ms late"
 
 
 def test_what_failed_is_told():
