@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 from monoceros import app, scoreboard
 from monoceros.arbiter.crew import Crew
 from monoceros.listener import Listeners
-from monoceros.ops.site import Site
 from monoceros.scoreboard import FREE, STATE
 from monoceros.settings.table import ROWS, Settings
 
@@ -51,6 +50,8 @@ class Annex(Crew):
 
     @property
     def application(self) -> app.Application:
+        from monoceros.ops.site import Site  # in its own process: the master has no use for asyncio
+
         return Site(self.scoreboard, self.server.settings, self.server.pid)
 
     @property
