@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from monoceros import app
-from monoceros.ops import access
+from monoceros.ops import access, logger
 from monoceros.settings import Settings, SettingsError, aliases
 from monoceros.settings.load import load
 from monoceros.settings.place import enter, here
@@ -97,6 +97,7 @@ def check(settings: Settings) -> int:
     for what, path in (("error log", settings.errorlog), ("access log", settings.accesslog)):
         if path not in (None, "-") and (wrong := why_not_written(path)):
             return complain(f"cannot open the {what} {path!r}: {os.strerror(wrong)}", SettingsError.status)
+    logger.class_of(settings)
     if settings.wsgi_app is None:
         return 0 if settings.print_config else complain(NO_APPLICATION, SettingsError.status)
     try:

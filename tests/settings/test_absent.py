@@ -51,24 +51,24 @@ tmp_upload_dir                      None                         '/tmp'         
 secure_scheme_headers               {'X-FORWARDED-PROTO':'https'} {'X-A':'b'}                     taken
 forwarded_allow_ips                 '127.0.0.1,::1'              '*'                              taken
 accesslog                           None                         '-'                              taken
-disable_redirect_access_to_syslog   False                        True                             noted
+disable_redirect_access_to_syslog   False                        True                             taken
 access_log_format                   '%(h)s'                      '%(l)s'                          taken
 errorlog                            '-'                          '/a.log'                         taken
 loglevel                            'info'                       'debug'                          taken
 capture_output                      False                        True                             taken
-logger_class                        'gunicorn.glogging.Logger'   'my.Logger'                      noted
+logger_class                        'gunicorn.glogging.Logger'   'my.Logger'                      taken
 logconfig                           None                         'a.ini'                          taken
 logconfig_dict                      {}                           {'version':1}                    taken
 logconfig_json                      None                         'a.json'                         taken
-syslog_addr                         'udp://localhost:514'        'unix:///dev/log'                noted
-syslog                              False                        True                             noted
-syslog_prefix                       None                         'a'                              noted
-syslog_facility                     'user'                       'daemon'                         noted
+syslog_addr                         'udp://localhost:514'        'unix:///dev/log'                taken
+syslog                              False                        True                             taken
+syslog_prefix                       None                         'a'                              taken
+syslog_facility                     'user'                       'daemon'                         taken
 enable_stdio_inheritance            False                        True                             taken
-statsd_host                         None                         'localhost:8125'                 noted
-dogstatsd_tags                      ''                           'env:prod'                       noted
-statsd_prefix                       ''                           'app'                            noted
-enable_backlog_metric               False                        True                             noted
+statsd_host                         None                         'localhost:8125'                 taken
+dogstatsd_tags                      ''                           'env:prod'                       taken
+statsd_prefix                       ''                           'app'                            taken
+enable_backlog_metric               False                        True                             taken
 proc_name                           None                         'a'                              taken
 default_proc_name                   'gunicorn'                   'a'                              taken
 pythonpath                          None                         '/srv'                           taken
@@ -203,7 +203,6 @@ def test_no_setting_is_in_two_places() -> None:
         ("http2_max_concurrent_streams", "100"),
         ("control_socket_mode", "0600"),
         ("dirty_apps", ()),
-        ("logger_class", "simple"),
         ("ssl_ciphers", "TLSv1"),
         ("ws_max_queue", "32"),
         ("workers", 2),
@@ -224,8 +223,8 @@ def test_what_says_nothing(name: str, value: object) -> None:
         ("suppress_ragged_eofs", 3, "refused"),
         ("suppress_ragged_eofs", False, "refused"),  # which would be there
         ("certfile", Path("a.pem"), "refused"),
-        ("logger_class", Path, "ignored"),
-        ("syslog", "maybe", "ignored"),
+        ("control_socket", Path, "ignored"),
+        ("control_socket", "maybe", "ignored"),
         ("ws_max_queue", 31, "ignored"),
     ],
 )

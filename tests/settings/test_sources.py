@@ -287,10 +287,10 @@ def test_a_wrong_value_in_a_call(call: dict[str, object], message: str) -> None:
 
 
 def test_what_is_not_there_in_a_call() -> None:
-    settings = called({"http": "h11", "statsd_host": "a:1", "proxy_protocol": "0", "dirty_workers": 0})
+    settings = called({"http": "h11", "control_socket": "a", "proxy_protocol": "0", "dirty_workers": 0})
     assert sorted(settings.notes) == [
+        "run(control_socket=...) has no effect: this version does not have this setting",
         "run(http=...) has no effect: there is one HTTP parser",
-        "run(statsd_host=...) has no effect: this version does not have this setting",
     ]
 
 

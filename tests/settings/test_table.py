@@ -63,6 +63,16 @@ GUNICORN = {
     "reload_engine": ("--reload-engine", "auto"),
     "reload_extra_files": ("--reload-extra-file", ()),
     "logconfig_json": ("--log-config-json", None),
+    "logger_class": ("--logger-class", "gunicorn.glogging.Logger"),
+    "syslog": ("--log-syslog", False),
+    "syslog_addr": ("--log-syslog-to", "udp://localhost:514"),
+    "syslog_prefix": ("--log-syslog-prefix", None),
+    "syslog_facility": ("--log-syslog-facility", "user"),
+    "disable_redirect_access_to_syslog": ("--disable-redirect-access-to-syslog", False),
+    "statsd_host": ("--statsd-host", None),
+    "statsd_prefix": ("--statsd-prefix", ""),
+    "dogstatsd_tags": ("--dogstatsd-tags", ""),
+    "enable_backlog_metric": ("--enable-backlog-metric", False),
     "logconfig_dict": ("", {}),
     "on_starting": ("", None),
     "on_reload": ("", None),
@@ -173,7 +183,8 @@ def written(row: Row) -> object:
 # What is any text at all: names and paths, which are looked up later.
 FREE = """config wsgi_app pythonpath root_path env_file app_dir pidfile worker_tmp_dir tmp_upload_dir paste
 default_proc_name proc_name accesslog access_log_format errorlog loglevel logconfig logconfig_json chdir
-uds worker_class reload_dirs reload_includes reload_excludes reload_extra_files"""
+uds worker_class syslog_prefix statsd_prefix dogstatsd_tags reload_dirs reload_includes reload_excludes
+reload_extra_files"""
 
 
 @EVERY_ROW

@@ -21,6 +21,7 @@ from monoceros.arbiter.children import Abort, Kill
 from monoceros.arbiter.crew import Crew
 from monoceros.arbiter.daemon import Launcher
 from monoceros.arbiter.end import wind_down
+from monoceros.arbiter.gauges import Gauges
 from monoceros.arbiter.pidfile import Pidfile
 from monoceros.arbiter.reexec import HandoverError, Launch
 from monoceros.arbiter.report import Report
@@ -29,9 +30,9 @@ from monoceros.arbiter.server import Server
 from monoceros.arbiter.start import Halt, entitle, reason_of
 from monoceros.arbiter.succession import Succession
 from monoceros.listener import Listener, Listeners
-from monoceros.ops import hooks, log, multiproc
+from monoceros.ops import hooks, log, logger, multiproc
 from monoceros.scoreboard import NEVER, after, clock
-from monoceros.settings.table import Settings
+from monoceros.settings.table import Settings, SettingsError
 from monoceros.signals import Signals, name
 from monoceros.worker.privileges import PrivilegeError
 
@@ -77,6 +78,7 @@ class Arbiter(Server):
         self.pidfile: Pidfile | None = None
         self.multiproc = multiproc.Directory()
         self.report = Report(self.scoreboard, self.launcher)
+        self.gauges = Gauges()
         self._reload_settings = reload_settings
         self._launch = launch
         self._begun = False
@@ -88,8 +90,8 @@ class Arbiter(Server):
         """Serve until told to stop. Returns the exit status."""
         status, reason = 255, "Unhandled exception in main loop"
         try:
-            log.setup(self.settings)
-        except OSError as error:
+            self.logs = logger.begin(self.settings)
+        except (OSError, SettingsError) as error:
             print(f"Error: {error}", file=sys.stderr)
             self.launcher.failed(1, f"Error: {error}")
             return 1
@@ -179,7 +181,15 @@ class Arbiter(Server):
         self.report.look(self)
         now = clock()
         soonest = LENIENT_LOOK if now < self._lenient_until else 0.0
-        due = min(self._stop_at, self.report.due, now + SUCCESSION_LOOK if self.master_pid else NEVER) - now
+        due = (
+            min(
+                self._stop_at,
+                self.report.due,
+                self.gauges.tell(self, now),
+                now + SUCCESSION_LOOK if self.master_pid else NEVER,
+            )
+            - now
+        )
         wake = min(self.children.next_wake(now), self.annex.children.next_wake(now))
         self._wait(max(soonest, min(wake, max(0, due) / 1000)))
 
@@ -278,7 +288,7 @@ class Arbiter(Server):
         if self.rollout is not None:  # its old workers are still leaving; they have copies of what it has dropped
             self._close(self.rollout.dropped)
         self.rollout = rollout
-        self.settings, self.listeners = rollout.settings, rollout.listeners
+        self.settings, self.listeners, self.logs = rollout.settings, rollout.listeners, rollout.logs
         if rollout.moved:
             start.tell_where(self.settings, self.listeners, self.pid)
         target = self.children.target
@@ -297,7 +307,7 @@ class Arbiter(Server):
         self.rollout = None
         failed = self.children.generation
         self.settings, self.listeners = rollout.before, rollout.kept
-        rollout.undo(self._launch.environ)
+        self.logs = rollout.undo(self._launch.environ) or self.logs
         target = self.children.target
         self.children.call_off()
         self._tell_number(target)
@@ -362,7 +372,7 @@ class Arbiter(Server):
             hooks.notify(self.settings, "nworkers_changed", self, self.children.target, before)
 
     def _on_usr1(self) -> None:
-        reopen(self.settings, self.listeners)
+        reopen(self.settings, self.listeners, self.logs)
         self.crew.tell_all(signal.SIGUSR1)
         self.annex.tell_all(signal.SIGUSR1)
 

@@ -123,7 +123,7 @@ class Crew:
         slot[scoreboard.DEADLINE] = scoreboard.after(settings.boot_timeout)
         slot[STATE] = BOOTING
         self.age += 1
-        member = Member(self.age, settings, server.pid, list(self.listeners.values()))
+        member = Member(self.age, settings, server.pid, list(self.listeners.values()), log=server.log)
         self.prepare()
         bequest = self.bequest()
         # A signal that comes before the worker can handle it must wait, not get lost.
@@ -176,6 +176,7 @@ class Crew:
             member,
             server,
             self.application,
+            server.logs,
             self.role,
             bequest,
         )

@@ -13,7 +13,7 @@ import threading
 from contextlib import suppress
 from typing import Final, NoReturn
 
-from monoceros.ops.log import ERROR_LINE
+from monoceros.ops.log import FORMATS
 
 # What the launcher is told, in one write: its exit status as a byte, then the text to print. A write of no more than
 # PIPE_BUF bytes arrives in one piece (POSIX, write).
@@ -34,7 +34,7 @@ class Witness(logging.Handler):
 
     def __init__(self, pipe: int) -> None:
         super().__init__(logging.ERROR)
-        self.setFormatter(ERROR_LINE)
+        self.setFormatter(logging.Formatter(FORMATS.error, FORMATS.date))
         self._pipe: int | None = pipe
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -7,7 +7,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from monoceros.listener import Listener, Listeners
-from monoceros.ops import log
+from monoceros.ops import log, logger
+from monoceros.ops.logger import Logs
 from monoceros.settings import place
 from monoceros.settings.load import changes
 from monoceros.settings.table import Settings, SettingsError
@@ -24,13 +25,14 @@ class Refused(Exception):
 class Rollout:
     """A new course, and what it takes to leave it or to stay on it.
 
-    `settings` and `listeners` are the new ones, `before` the settings that held until now; `kept` are the listeners
-    of before, `dropped` those that are not wanted any more, and `refusing` says that they take no new clients. `begun`
-    is a moment of `time.monotonic`.
+    `settings`, `listeners` and `logs` are the new ones, `before` the settings that held until now; `kept` are the
+    listeners of before, `dropped` those that are not wanted any more, and `refusing` says that they take no new
+    clients. `begun` is a moment of `time.monotonic`.
     """
 
     settings: Settings
     listeners: Listeners
+    logs: Logs
     before: Settings
     kept: Listeners
     dropped: list[Listener]
@@ -58,29 +60,30 @@ class Rollout:
                     undo.callback(wanted[name].discard)
                 undo.callback(place.enter, before, settings, environ)
                 place.enter(settings, before, environ)
-                log.setup(settings)
-                undo.callback(log.setup, before)
+                logs = logger.begin(settings)
+                undo.callback(logger.begin, before)
                 give_away(settings, wanted)
                 undo.pop_all()
         except (SettingsError, OSError, PrivilegeError) as error:
             said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
             raise Refused(str(said)) from error
-        return cls(settings, wanted, before, listeners, dropped, time.monotonic())
+        return cls(settings, wanted, logs, before, listeners, dropped, time.monotonic())
 
     @property
     def moved(self) -> bool:
         """Does the server listen at other addresses than before?"""
         return self.listeners.keys() != self.kept.keys()
 
-    def undo(self, environ: Mapping[str, str]) -> None:
-        """Back to what was before."""
+    def undo(self, environ: Mapping[str, str]) -> Logs | None:
+        """Back to what was before. Returns what keeps the logs then, None if that cannot be had again."""
         for name in self.listeners.keys() - self.kept.keys():
             self.listeners[name].discard()
         try:
             place.enter(self.before, self.settings, environ)
-            log.setup(self.before)
+            return logger.begin(self.before)
         except (SettingsError, OSError) as error:  # a directory or a disk that has gone meanwhile
             error_log.error("Not all is as it was before the reload: %s", error)
+            return None
 
 
 def give_away(settings: Settings, listeners: Listeners) -> None:
@@ -95,9 +98,9 @@ def give_away(settings: Settings, listeners: Listeners) -> None:
             chown(handler.stream.fileno(), settings.user, settings.group)
 
 
-def reopen(settings: Settings, listeners: Listeners) -> None:
+def reopen(settings: Settings, listeners: Listeners, logs: Logs) -> None:
     """Open the log files anew, as after logrotate; those that are made by that are the workers' as well."""
-    log.reopen()
+    logs.reopen()
     try:
         give_away(settings, listeners)
     except PrivilegeError as error:

@@ -1,10 +1,11 @@
 """A master as hooks know it: under the names that Gunicorn's has."""
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from monoceros.app import Application
 from monoceros.listener import Listener, Listeners
+from monoceros.ops.logger import Logs
 from monoceros.settings.table import Settings
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class Server:
     listeners: Listeners
     application: Application | None
     succession: "Succession | None" = None
+    logs = Logs(error_log)
 
     @property
     def cfg(self) -> Settings:
@@ -30,9 +32,9 @@ class Server:
         return self.settings
 
     @property
-    def log(self) -> logging.Logger:
-        """The error log."""
-        return error_log
+    def log(self) -> Any:
+        """What keeps the logs: an object of the `logger_class`."""
+        return self.logs.logger
 
     @property
     def num_workers(self) -> int:

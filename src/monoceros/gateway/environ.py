@@ -116,10 +116,15 @@ def _put_client(environ: Environ, address: str, port: int) -> None:
         environ["REMOTE_PORT"] = str(port)
 
 
+def key_of(name: bytes) -> str:
+    """The key of a field by this name, in lower case."""
+    return UNPREFIXED.get(name) or "HTTP_" + name.decode("ascii").upper().replace("-", "_")
+
+
 def _key_and_text(field: Field) -> tuple[str, str]:
     key = _keys.get(field.name)
     if key is None:
-        key = UNPREFIXED.get(field.name) or "HTTP_" + field.name.decode("ascii").upper().replace("-", "_")
+        key = key_of(field.name)
         if len(_keys) >= CACHED_KEYS:
             _keys.clear()
         _keys[field.name] = key

@@ -33,6 +33,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from monoceros.ops import log, uvicorn
+from monoceros.ops.statsd import StatsD
 from monoceros.settings.table import Settings
 
 # Characters after which a batch is written without waiting for the tick: what the kernel gives a pipe, and what we
@@ -268,14 +269,19 @@ def escaped(match: re.Match[str]) -> str:
 
 
 class AccessLog:
-    """Collects the lines of one process and writes them together.
+    """Collects the lines of one process and writes them together; and tells statsD of the same exchanges.
 
     Any thread may add and flush. Lines are written in the order in which they were added, none is lost but for a
     write that fails: then the batch is dropped, and the error log says so once until a write succeeds again.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        """Raises ValueError for a bad `access_log_format`. `log.setup` has been called with the same settings."""
+    def __init__(self, settings: Settings, statsd: StatsD | None = None, *, elsewhere: bool = False) -> None:
+        """Raises ValueError for a bad `access_log_format`. `log.setup` has been called with the same settings.
+
+        `elsewhere` says that somebody else writes the lines, who is told of all exchanges, too.
+        """
+        self._statsd = statsd
+        self._elsewhere = elsewhere
         self._logger = log.access_logger(settings)
         self._line: Callable[[Facts], str]
         if self._logger is log.access:
@@ -292,15 +298,22 @@ class AccessLog:
     @property
     def enabled(self) -> bool:
         """Whether anyone listens. Asked anew each time: an application may set up logging when it likes."""
+        return self._statsd is not None or self._elsewhere or self._heard()
+
+    def _heard(self) -> bool:
         return wanted(self._logger) and self._logger.hasHandlers()
 
     @property
     def waiting(self) -> bool:
         """Whether there are lines that are not written yet."""
-        return bool(self._lines)
+        return bool(self._lines) or (self._statsd is not None and self._statsd.waiting)
 
     def add(self, facts: Facts) -> None:
         """Make the line of one exchange; write the batch if that has got long. Never raises for a failing write."""
+        if self._statsd is not None:
+            self._statsd.request(facts.status, facts.seconds)
+        if self._elsewhere or (self._statsd is not None and not self._heard()):
+            return
         line = self._line(facts)
         with self._adding:
             self._lines.append(line)
@@ -311,6 +324,8 @@ class AccessLog:
 
     def flush(self) -> None:
         """Write what was added. Takes no time if that is nothing; never raises for a failing write."""
+        if self._statsd is not None:
+            self._statsd.flush()
         if not self._lines:
             return
         with self._writing:

@@ -10,12 +10,13 @@ import sys
 import threading
 from collections.abc import Iterable
 from contextlib import ExitStack
-from typing import Final, TextIO
+from typing import Final, NamedTuple, TextIO
 
-from monoceros.ops import logconfig, uvicorn
+from monoceros.ops import logconfig, syslog, uvicorn
 from monoceros.ops.sink import FileSink as FileSink
 from monoceros.ops.sink import Silence as Silence
 from monoceros.ops.sink import Sink as Sink
+from monoceros.ops.statsd import Teller
 from monoceros.settings.aliases import WORKER_CLASSES, is_uvicorns
 from monoceros.settings.process_values import unshared
 from monoceros.settings.table import Settings
@@ -36,10 +37,21 @@ LEVELS: Final = {
     "critical": logging.CRITICAL,
 }
 
-ERROR_LINE: Final = logging.Formatter(
-    "%(asctime)s [%(process)d] [%(levelname)s] %(message)s", datefmt="[%Y-%m-%d %H:%M:%S %z]"
-)
-ACCESS_LINE: Final = logging.Formatter("%(message)s")
+
+class Formats(NamedTuple):
+    """How lines look; in the words of `logging.Formatter`."""
+
+    error: str = "%(asctime)s [%(process)d] [%(levelname)s] %(message)s"
+    date: str = "[%Y-%m-%d %H:%M:%S %z]"
+    access: str = "%(message)s"
+    syslog: str = "[%(process)d] %(message)s"
+
+
+FORMATS: Final = Formats()
+ACCESS_LINE: Final = logging.Formatter(FORMATS.access)
+
+# Handlers that come and go with each setup, and are closed then.
+OURS: Final = (Sink, Silence, syslog.Syslog, Teller)
 
 # What an application may write to `wsgi.errors` without a newline before it is written all the same.
 LONGEST_LINE: Final = 8192
@@ -73,10 +85,14 @@ class ErrorStream:
                 self._put(begun + "\n")
 
     def _put(self, lines: str) -> None:
-        ours = [handler for handler in error.handlers if isinstance(handler, Sink | Silence)]
+        ours = [handler for handler in error.handlers if isinstance(handler, Sink | Silence) or is_gunicorns(handler)]
         for handler in ours:
             if isinstance(handler, Sink):
                 handler.write(lines)
+            elif isinstance(handler, logging.StreamHandler):
+                with handler.lock or threading.RLock():
+                    handler.stream.write(lines)
+                    handler.flush()
         if ours:
             return
         # A logging configuration has given others, whose lines may have a shape, as JSON. One of them may write here
@@ -91,7 +107,12 @@ class ErrorStream:
             self._telling = False
 
 
-def setup(settings: Settings) -> None:
+def is_gunicorns(handler: logging.Handler) -> bool:
+    """Whether Gunicorn's own class of loggers has made a handler, for a file or a stream."""
+    return hasattr(handler, "_gunicorn") and isinstance(handler, logging.StreamHandler)
+
+
+def setup(settings: Settings, formats: Formats = FORMATS) -> None:
     """Let the loggers write to where the settings say, at their level. Raises OSError with a line for the user.
 
     May be called again, for a reload: our handlers and those of `logconfig` are replaced (or all stay as they were, on
@@ -111,17 +132,21 @@ def setup(settings: Settings) -> None:
         old = clear(level_of(settings))
         config.apply()
         undo.pop_all()
-    error_sink.setFormatter(ERROR_LINE)
+    error_sink.setFormatter(logging.Formatter(formats.error, formats.date))
     if access_sink is not None:
-        access_sink.setFormatter(access_formatter(settings, access_sink))
-    hand_out(settings, config, error_sink, access_sink)
+        access_sink.setFormatter(access_formatter(settings, access_sink, formats))
+    to_syslog, complaints = syslog.handlers(settings, formats.syslog)
+    sinks = Sinks([error_sink], [access_sink] if access_sink else [], to_syslog)
+    hand_out(settings, config, sinks)
     if captured and isinstance(error_sink, FileSink) and error_sink in error.handlers:
         error_sink.capture()
-    for sink in (*old, error_sink, access_sink):
-        if sink is not None and sink not in error.handlers and sink not in access.handlers:
+    for sink in (*old, error_sink, *sinks.access, *to_syslog.values()):
+        if sink not in error.handlers and sink not in access.handlers:
             sink.close()
     if settings.loglevel.lower() not in LEVELS:
-        error.warning("Unknown loglevel %r, using info. Known are: %s", settings.loglevel, ", ".join(LEVELS))
+        complaints.append(f"Unknown loglevel {settings.loglevel!r}, using info. Known are: {', '.join(LEVELS)}")
+    for complaint in complaints:
+        error.warning("%s", complaint)
 
 
 def configuration(settings: Settings) -> logconfig.LogConfig:
@@ -164,7 +189,7 @@ def clear(level: int) -> list[logging.Handler]:
     for logger, its_level in ((error, level), (access, logging.INFO)):
         logger.setLevel(its_level)
         logger.propagate = logger.disabled = False
-        for old in [old for old in logger.handlers if isinstance(old, Sink | Silence)]:
+        for old in [old for old in logger.handlers if isinstance(old, OURS)]:
             logger.removeHandler(old)  # out of the same list, which the application may have borrowed as a whole
             ours.append(old)
     # Applications read the level of this one to set their own.
@@ -178,9 +203,19 @@ def restore(before: logconfig.Snapshot, captured: list[FileSink]) -> None:
         sink.captured = True
 
 
-def hand_out(
-    settings: Settings, config: logconfig.LogConfig, error_sink: Sink | Silence, access_sink: Sink | None
-) -> None:
+class Sinks(NamedTuple):
+    """Where the two logs go, and in what form they go to syslog, by "error" and "access"."""
+
+    error: list[logging.Handler]
+    access: list[logging.Handler]
+    syslog: dict[str, syslog.Syslog]
+
+    def also(self, log: str) -> list[logging.Handler]:
+        """Where one of the logs goes beside its file."""
+        return [self.syslog[log]] if log in self.syslog else []
+
+
+def hand_out(settings: Settings, config: logconfig.LogConfig, sinks: Sinks) -> None:
     """Give handlers to the loggers of which the configuration does not say who handles them.
 
     Uvicorn's get what ours have, by the same lists, as Gunicorn's Uvicorn worker does it; but for those that have
@@ -189,14 +224,14 @@ def hand_out(
     """
     options = has_uvicorns_options(settings)
     above = reached(uvicorn_error) if options and config is not logconfig.NOTHING else []
-    for logger, level, sinks in (
-        (error, level_of(settings), above or [error_sink]),
-        (access, logging.INFO, [access_sink] if access_sink else []),
+    for logger, level, its_own in (
+        (error, level_of(settings), [*(above or sinks.error), *sinks.also("error")]),
+        (access, logging.INFO, [*sinks.access, *sinks.also("access")]),
     ):
         if logger.level == logging.NOTSET:  # so where the configuration names the logger above only
             logger.setLevel(level)
         if not config.gives(logger.name):
-            for sink in sinks:
+            for sink in its_own:
                 logger.addHandler(sink)
             logger.propagate = logger.disabled = False
     for logger, like in LIKE:
@@ -222,10 +257,10 @@ def reached(logger: logging.Logger) -> list[logging.Handler]:
     return found
 
 
-def access_formatter(settings: Settings, sink: Sink) -> logging.Formatter:
+def access_formatter(settings: Settings, sink: Sink, formats: Formats) -> logging.Formatter:
     """What our own access log is formatted with: the bare line, or with Uvicorn's options, what Uvicorn prints."""
     if not has_uvicorns_options(settings) or access_logger(settings) is access:
-        return ACCESS_LINE
+        return ACCESS_LINE if formats.access == FORMATS.access else logging.Formatter(formats.access)
     if settings.use_colors is None:
         return uvicorn.AccessLine(use_colors=not isinstance(sink, FileSink) and sink.stream.isatty())
     return uvicorn.AccessLine(use_colors=settings.use_colors)

@@ -56,14 +56,17 @@ class LogConfig:
 NOTHING: Final = LogConfig("", frozenset(), lambda: None)
 
 # On handlers that a configuration has given: the next one takes them away, also where it does not name their logger.
+# On a logger, it is the list of filters that were given to it.
 MARK: Final = "given_by_logconfig"
 
 
 def forget() -> None:
-    """Take away the handlers that an earlier configuration has given. They are not closed."""
+    """Take away the handlers and filters that an earlier configuration has given. They are not closed."""
     for logger in loggers():
         for handler in [handler for handler in logger.handlers if hasattr(handler, MARK)]:
             logger.removeHandler(handler)
+        for filter in vars(logger).pop(MARK, ()):
+            logger.removeFilter(filter)
 
 
 def read(path: str) -> LogConfig:
@@ -162,10 +165,34 @@ class Snapshot:
             logger: (logger.level, logger.propagate, logger.disabled, logger.handlers, list(logger.handlers))
             for logger in loggers()
         }
+        self._filters = {
+            logger: (list(logger.filters), vars(logger).get(MARK, ())) for logger in loggers() if logger.filters
+        }
+
+    def mark(self, ours: tuple[type, ...]) -> None:
+        """Note that what has come since, but for handlers of these types, goes with the next configuration.
+
+        Handlers that had come in this way, and that no logger has any more, are closed.
+        """
+        for logger in loggers():
+            handlers = self._states[logger][-1] if logger in self._states else []
+            for handler in logger.handlers:
+                if handler not in handlers and not isinstance(handler, ours):
+                    setattr(handler, MARK, True)
+            filters = self._filters.get(logger, ((), ()))[0]
+            if added := [filter for filter in logger.filters if filter not in filters]:
+                setattr(logger, MARK, added)
+        for handler in {handler for *_, handlers in self._states.values() for handler in handlers} - attached():
+            if hasattr(handler, MARK):
+                handler.close()
 
     def restore(self) -> None:
         """Set up as it was, with the same lists of handlers. Loggers that were not there have none then."""
         for logger in loggers():
+            logger.filters, given = map(list, self._filters.get(logger, ((), ())))
+            vars(logger).pop(MARK, None)
+            if given:
+                setattr(logger, MARK, given)
             state = self._states.get(logger)
             if state is None:
                 logger.handlers, logger.propagate, logger.disabled = [], True, False
@@ -174,6 +201,11 @@ class Snapshot:
             level, logger.propagate, logger.disabled, logger.handlers, handlers = state
             logger.handlers[:] = handlers
             logger.setLevel(level)
+
+
+def attached() -> set[logging.Handler]:
+    """The handlers that some logger has."""
+    return {handler for logger in loggers() for handler in logger.handlers}
 
 
 def loggers() -> list[logging.Logger]:

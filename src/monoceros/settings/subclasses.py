@@ -34,9 +34,18 @@ def find(name: str, directories: tuple[str, ...]) -> type | None:
         return None
     if importlib.util.find_spec("uvicorn") is None:
         return None
+    found = imported(module_name, class_name, directories)
+    return found if isinstance(found, type) and any(map(_is_uvicorns, found.__mro__)) else None
+
+
+def imported(module_name: str, class_name: str, directories: tuple[str, ...]) -> object:
+    """What a module calls by this name. Raises NotImportable.
+
+    Modules that come from `directories` are read anew each time.
+    """
     with _importing_from(directories):
         try:
-            found = getattr(importlib.import_module(module_name), class_name)
+            found: object = getattr(importlib.import_module(module_name), class_name)
         except AttributeError:
             raise NotImportable(f"no {class_name!r} in module {module_name!r}") from None
         except ModuleNotFoundError as error:
@@ -45,7 +54,7 @@ def find(name: str, directories: tuple[str, ...]) -> type | None:
             raise NotImportable(f"ModuleNotFoundError: {error}") from error
         except (Exception, SystemExit) as error:  # anything that a user's module can do
             raise NotImportable(" ".join(f"{type(error).__name__}: {error}".split())) from error
-    return found if isinstance(found, type) and any(map(_is_uvicorns, found.__mro__)) else None
+    return found
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Final, TypeVar, cast
 
-from monoceros.settings import asgi_values, hooks, process_values, values
+from monoceros.settings import asgi_values, hooks, log_values, process_values, values
 from monoceros.settings.hooks import Hook
 from monoceros.settings.values import Address, Networks
 
@@ -721,6 +721,98 @@ class Settings:
         section="Logging",
         sources=frozenset((FILE,)),
         example="{'version': 1, 'loggers': {'myproject': {'level': 'DEBUG'}}}",
+    )
+    logger_class: str | type = row(
+        cast("str | type", log_values.GUNICORNS_LOGGER),
+        log_values.logger_class,
+        "--logger-class",
+        "The class that writes the logs: one made from `monoceros.ops.logger.Logger`, or from Gunicorn's where that is "
+        "installed. Each request calls its `access`.",
+        section="Logging",
+        metavar="STRING",
+        example="'myproject.logs.Logger'",
+    )
+    syslog: bool = row(
+        False,
+        values.boolean,
+        "--log-syslog",
+        "Send the error log and the access log to syslog, too.",
+        section="Logging",
+        action="store_true",
+        example="True",
+    )
+    syslog_addr: str = row(
+        log_values.SYSLOG_ADDRESS,
+        log_values.syslog_addr,
+        "--log-syslog-to",
+        "Where syslog listens. Of a path without `#dgram`, datagrams are tried first, then a stream.",
+        section="Logging",
+        metavar="SYSLOG_ADDR",
+        example="'unix:///dev/log#dgram'",
+        shown="`'udp://localhost:514'`, on Linux",
+    )
+    syslog_prefix: str | None = row(
+        None,
+        values.text_or_none,
+        "--log-syslog-prefix",
+        "What lines for syslog begin with, after `gunicorn.`; without it the name of the process.",
+        section="Logging",
+        metavar="SYSLOG_PREFIX",
+        example="'myproject'",
+    )
+    syslog_facility: str = row(
+        "user",
+        log_values.syslog_facility,
+        "--log-syslog-facility",
+        "What syslog takes us for.",
+        section="Logging",
+        metavar="SYSLOG_FACILITY",
+        example="'daemon'",
+    )
+    disable_redirect_access_to_syslog: bool = row(
+        False,
+        values.boolean,
+        "--disable-redirect-access-to-syslog",
+        "Send only the error log to syslog.",
+        section="Logging",
+        action="store_true",
+        example="True",
+    )
+    statsd_host: Address | None = row(
+        cast("Address | None", None),
+        log_values.statsd_host,
+        "--statsd-host",
+        "Where a statsD listens, which is told of requests, workers and errors.",
+        section="Logging",
+        metavar="STATSD_ADDR",
+        example="'localhost:8125'",
+    )
+    statsd_prefix: str = row(
+        "",
+        values.text_or_blank,
+        "--statsd-prefix",
+        "What names of metrics begin with; a dot follows.",
+        section="Logging",
+        metavar="STATSD_PREFIX",
+        example="'myproject'",
+    )
+    dogstatsd_tags: str = row(
+        "",
+        values.text_or_blank,
+        "--dogstatsd-tags",
+        "Tags for all metrics, comma-separated, as Datadog's statsD knows them.",
+        section="Logging",
+        metavar="DOGSTATSD_TAGS",
+        example="'env:prod,zone:1'",
+    )
+    enable_backlog_metric: bool = row(
+        False,
+        values.boolean,
+        "--enable-backlog-metric",
+        "Tell statsD once a second how many connections wait to be accepted.",
+        section="Logging",
+        action="store_true",
+        example="True",
     )
     enable_stdio_inheritance: bool = row(
         False,

@@ -23,9 +23,10 @@ from monoceros.listener import Listener, Peer
 from monoceros.ops.log import worker_logger
 from monoceros.scoreboard import ASYNC, DEADLINE, NEVER, clock
 from monoceros.wire.events import Request, RequestTimeout
-from monoceros.worker.base import Berth, Outcome
+from monoceros.worker.base import Berth
 from monoceros.worker.connection import HEAD
 from monoceros.worker.loop import FLUSH, LoopWorker, milliseconds
+from monoceros.worker.member import Outcome
 from monoceros.worker.stream import Stream
 from monoceros.worker.tally import Tally
 from monoceros.worker.websocket import Sockets, WebSocketCall

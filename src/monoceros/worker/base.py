@@ -15,13 +15,14 @@ import threading
 import time
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, TypeAlias
 
 from monoceros import app, scoreboard
 from monoceros.gateway import environ as environs
 from monoceros.gateway.trust import Policy
 from monoceros.listener import Listeners
 from monoceros.ops import access, hooks
+from monoceros.ops.logger import Logs
 from monoceros.scoreboard import (
     BUSY,
     CONNECTIONS,
@@ -38,9 +39,8 @@ from monoceros.settings.table import Settings
 from monoceros.signals import Signals
 from monoceros.wire.body import NO_CONTENT
 from monoceros.wire.events import Request
-from monoceros.wire.response import Response
-from monoceros.worker import process
-from monoceros.worker.member import Answered, Asked, Member
+from monoceros.worker import diary, process
+from monoceros.worker.member import GONE, Answered, Asked, Member, Outcome
 from monoceros.worker.tally import Tally
 from monoceros.worker.terms import defaults_of, limits_of
 
@@ -62,22 +62,8 @@ TICK: Final = 1.0
 # its client has sent before it could know arrives within this.
 LAST_CALL: Final = 1.0
 
-# What the access log has for a status where the client has gone before there was one, as nginx says it.
-GONE: Final = 499
-
 # How long a worker that is to leave quickly lets its requests run, in seconds.
 QUICK: Final = 1.0
-
-
-class Outcome(NamedTuple):
-    """How an exchange has ended: its status, bytes of content sent, the response as far as there was one, its duration
-    in seconds.
-    """
-
-    status: int
-    sent: int
-    response: Response | None
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -85,8 +71,8 @@ class Berth:
     """What a worker is given at birth. `application` is there if the arbiter has loaded it already.
 
     `bell` is an eventfd that wakes the arbiter, for it to look at the scoreboard. `member` and `server` are what
-    hooks are called with. `role` is what log lines call it. `bequest` is the pid of a dead worker whose metrics
-    it is to go on with (`ops.multiproc`).
+    hooks are called with, `logs` what keeps the logs. `role` is what log lines call it. `bequest` is the pid of a dead
+    worker whose metrics it is to go on with (`ops.multiproc`).
     """
 
     number: int
@@ -100,6 +86,7 @@ class Berth:
     member: Member
     server: object
     application: app.Application | None = None
+    logs: Logs = Logs(error_log)  # noqa: RUF009 (a tuple)
     role: str = "worker"
     bequest: int | None = None
 
@@ -120,7 +107,8 @@ class Worker:
         self.policy = Policy(settings)
         self.limits = limits_of(settings)
         self.defaults = defaults_of(settings)
-        self.access = access.AccessLog(settings)
+        self._diary = diary.of(berth.logs)
+        self.access = access.AccessLog(settings, berth.logs.statsd, elsewhere=self._diary is not None)
         self.access_wanted = False
         # The deadline lags behind by up to a tick, of which no request should be robbed.
         self.patience = settings.timeout and settings.timeout + TICK
@@ -214,7 +202,7 @@ class Worker:
         hooks.call(self.settings, "pre_request", self.berth.member, Asked(connection))
 
     def _look_back(self, connection: "Connection", exchange: "AnyExchange | None", outcome: Outcome) -> None:
-        answered = Answered(outcome.response, outcome.status, outcome.sent)
+        answered = Answered(outcome)
         environ = exchange.environ if exchange is not None else None
         hooks.notify(self.settings, "post_request", self.berth.member, Asked(connection), environ or {}, answered)
 
@@ -251,6 +239,8 @@ class Worker:
         """Write the line of an exchange to the access log."""
         line, fields = request
         host, port = connection.client
+        if self._diary is not None:
+            self._diary.enter(connection, exchange, outcome)
         self.access.add(
             access.Facts(
                 host,
@@ -318,7 +308,7 @@ class Worker:
     def reopen(self) -> None:
         """Open the log files anew."""
         self.access.flush()
-        process.reopen()
+        process.reopen(self.berth.logs)
 
     def tell_what_runs(self) -> None:
         """Say, while being aborted, which requests the worker was busy with."""

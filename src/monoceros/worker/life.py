@@ -10,6 +10,7 @@ from typing import Final, NoReturn
 
 from monoceros import app
 from monoceros.ops import hooks, multiproc
+from monoceros.ops.logger import Logs
 from monoceros.scoreboard import READY
 from monoceros.settings.table import Settings
 from monoceros.worker import privileges, process, spew
@@ -35,7 +36,7 @@ def live(berth: Berth, choose: Callable[[app.Application], type[Worker]]) -> NoR
     try:
         member.born()
         error_log.info("Booting %s with pid: %d", berth.role, os.getpid())
-        _prepare(settings)
+        _prepare(settings, berth.logs)
         if berth.bequest is not None:
             multiproc.inherit(os.environ[multiproc.VARIABLE], berth.bequest, os.getpid())
         hooks.call(settings, "post_fork", berth.server, member)
@@ -65,7 +66,7 @@ def live(berth: Berth, choose: Callable[[app.Application], type[Worker]]) -> NoR
     process.leave(status)
 
 
-def _prepare(settings: Settings) -> None:
+def _prepare(settings: Settings, logs: Logs) -> None:
     """Make the process, just forked, one that can load the application."""
     random.seed()
     privileges.drop(settings.user, settings.group, settings.initgroups)
@@ -76,6 +77,6 @@ def _prepare(settings: Settings) -> None:
     # Until there is something to finish, a signal to leave simply ends the process.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGUSR1, lambda *_: process.reopen())
+    signal.signal(signal.SIGUSR1, lambda *_: process.reopen(logs))
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     process.arm_dump()

@@ -3,7 +3,7 @@
 import logging
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from monoceros.app import Application
 from monoceros.listener import Listener
@@ -12,13 +12,16 @@ from monoceros.wire.response import Response
 
 error_log = logging.getLogger("gunicorn.error")
 
+# What logs and hooks have for a status where the client has gone before there was one, as nginx says it.
+GONE: Final = 499
+
 
 @dataclass(eq=False)
 class Member:
     """The same object is given to all hooks about one worker in one process, so they may leave things on it.
 
     `age` counts workers in the order of their birth; `pid` is None until the fork. `app` is the application, and
-    `booted` says that it is loaded; both are known in the worker only.
+    `booted` says that it is loaded; both are known in the worker only. `log` is of the `logger_class`.
     """
 
     age: int
@@ -31,7 +34,7 @@ class Member:
     alive: bool = True
     aborted: bool = False
     nr: int = 0
-    log: logging.Logger = field(default=error_log, repr=False)
+    log: Any = field(default=error_log, repr=False)
 
     def __str__(self) -> str:
         return f"<Worker {self.pid}>"
@@ -51,8 +54,19 @@ class Member:
         self.pid = os.getpid()
 
 
+class Outcome(NamedTuple):
+    """How an exchange has ended: its status, bytes of content sent, the response as far as there was one, its duration
+    in seconds.
+    """
+
+    status: int
+    sent: int
+    response: Response | None
+    seconds: float
+
+
 class Asked:
-    """A request as `pre_request` and `post_request` know it. `headers` are pairs of text, names in upper case."""
+    """A request as hooks and logger classes know it. `headers` are pairs of text, names in upper case."""
 
     def __init__(self, connection: Any) -> None:
         line, fields = connection.request
@@ -74,9 +88,10 @@ class Asked:
 
 
 class Answered:
-    """A response as `post_request` knows it, as far as it has been sent. `sent` counts bytes of content."""
+    """A response as hooks and logger classes know it, as far as it has been sent. `sent` counts bytes of content."""
 
-    def __init__(self, response: Response | None, status: int, sent: int) -> None:
+    def __init__(self, outcome: Outcome) -> None:
+        status, sent, response, _ = outcome
         if response is not None and response.status != status:  # it was made, but the client had gone
             response = None
         reason = response.reason.decode("latin-1") if response else ""

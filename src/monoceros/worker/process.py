@@ -8,11 +8,12 @@ import sys
 from typing import NoReturn
 
 from monoceros.ops import log
+from monoceros.ops.logger import Logs
 
 
-def reopen() -> None:
+def reopen(logs: Logs) -> None:
     """Open the log files anew; stacks are dumped to the new error log, too."""
-    log.reopen()
+    logs.reopen()
     arm_dump()
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from monoceros.wire.events import Request
 from monoceros.worker.aio import AsyncWorker
-from monoceros.worker.base import Outcome
+from monoceros.worker.member import Outcome
 
 if TYPE_CHECKING:
     from monoceros.worker.base import AnyExchange
