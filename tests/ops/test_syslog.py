@@ -152,6 +152,23 @@ def test_a_stream_that_hangs_keeps_nobody(logger: logging.Logger) -> None:
     assert len(messages) < 20_000
 
 
+def test_a_stream_that_never_answers_keeps_nobody(logger: logging.Logger) -> None:
+    """The queue of connections is full: the kernel says nothing to who would connect."""
+    with bound(socket.SOCK_STREAM) as ear:
+        ear.listen(0)
+        others = []
+        for _ in range(3):
+            others.append(socket.socket())
+            others[-1].setblocking(False)
+            others[-1].connect_ex(ear.getsockname())
+        handler = attach(logger, SyslogAddress("stream", *ear.getsockname()))
+        for _ in range(10_000):
+            logger.info("not lost, as long as there is room")
+        assert 0 < len(handler._unsent) <= syslog.BUFFER
+        for other in others:
+            other.close()
+
+
 def test_a_queue_that_is_full_keeps_nobody(logger: logging.Logger, tmp_path: Path) -> None:
     path = str(tmp_path / "log")
     with bound(socket.SOCK_DGRAM, path) as ear:
