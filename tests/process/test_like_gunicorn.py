@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from process.ears import Ear, ear
-from server import MONOCEROS, Server, wait_for
+from server import MONOCEROS, Server
 
 GUNICORN = (sys.executable, "-m", "gunicorn")
 
@@ -114,8 +114,7 @@ def syslogged(command: tuple[str, ...], kind: str, place: Path, socket: str, *ar
     with ear(socket, place) as syslog:
         address = syslog.url
         run(command, kind, place / command[-1], "--log-syslog", "--log-syslog-to", address, *args, paths=("/", "/say"))
-        wait_for(lambda: any(b"Shutting down" in message for message in syslog.heard()))
-        lines = [normal(message) for message in syslog.heard()]
+        lines = [normal(message) for message in syslog.last_heard()]
     return sorted(line for line in lines if not OF_ITS_OWN.search(line))
 
 
@@ -150,7 +149,7 @@ def told(command: tuple[str, ...], kind: str, place: Path, socket: str, *args: s
 
 
 def metrics(statsd: Ear) -> Counter[str]:
-    lines = [message.decode() for message in statsd.heard()]
+    lines = [message.decode() for message in statsd.last_heard()]
     return Counter(re.sub(r"(request\.duration:)\d+(\.\d+)?(e-\d+)?\|", r"\1N|", line) for line in lines)
 
 

@@ -169,6 +169,21 @@ def test_a_reload_takes_a_new_class_or_is_refused(tmp_path: Path) -> None:
         assert server.stop() == 0
 
 
+@pytest.mark.parametrize("kind", ["sync", "asgi"])
+def test_what_access_raises_is_logged(tmp_path: Path, kind: str) -> None:
+    logs = (
+        "from monoceros.ops.logger import Logger\n\nclass Mine(Logger):\n    def access(self, *arguments):\n"
+        "        raise ValueError('on purpose')\n"
+    )
+    files = {"app.py": ASGI_APP if kind == "asgi" else WSGI, "mylogs.py": logs}
+    with Server("app:app", "-k", kind, "--logger-class", "mylogs.Mine", directory=tmp_path, files=files) as server:
+        server.ready()
+        for _ in range(2):
+            assert server.get("/").status == 200
+        server.expect("Exception in the access log of the logger class", times=2)
+        server.expect("^ValueError: on purpose", times=2)
+
+
 def test_files_are_opened_again_by_the_class(tmp_path: Path) -> None:
     logs = (
         "from monoceros.ops.logger import Logger\n\nclass Mine(Logger):\n    def reopen_files(self):\n"
@@ -211,3 +226,20 @@ def test_backlog(tmp_path: Path, kind: str) -> None:
             # Of the application, by the logger's name: not with Gunicorn.
             wait_for(lambda: b"gunicorn.log.error:1|c|@1.0|#a:b" in statsd.heard())
             wait_for(lambda: b"gunicorn.request.status.200:1|c|@1.0|#a:b" in statsd.heard())
+
+
+def test_another_statsd_after_a_reload(tmp_path: Path) -> None:
+    with ear("udp", tmp_path) as first, ear("dgram", tmp_path) as second:
+        conf = tmp_path / "gunicorn.conf.py"
+        conf.write_text("statsd_host = '{}:{}'\n".format(*first.address))
+        with Server("app:app", directory=tmp_path, files=FILES) as server:
+            server.ready()
+            wait_for(lambda: b"gunicorn.workers:1|g" in first.heard())
+            conf.write_text(f"statsd_host = 'unix://{second.address}'\n")
+            server.signal(signal.SIGHUP)
+            server.expect("Generation 2 serves after")
+            before = first.heard()
+            server.get("/")
+            wait_for(lambda: b"gunicorn.requests:1|c|@1.0" in second.heard())
+            assert b"gunicorn.workers:1|g" in second.heard()
+            assert first.heard() == before

@@ -90,9 +90,12 @@ class ErrorStream:
             if isinstance(handler, Sink):
                 handler.write(lines)
             elif isinstance(handler, logging.StreamHandler):
-                with handler.lock or threading.RLock():
+                handler.acquire()
+                try:
                     handler.stream.write(lines)
                     handler.flush()
+                finally:
+                    handler.release()
         if ours:
             return
         # A logging configuration has given others, whose lines may have a shape, as JSON. One of them may write here

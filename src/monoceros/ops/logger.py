@@ -188,14 +188,15 @@ class Logs(NamedTuple):
     @property
     def is_asked(self) -> bool:
         """Whether each request is to call `logger.access`, because that may do something else than ours."""
-        kind = type(self.logger)
-        base = next((base for base in kind.__mro__ if base is Logger or name_of(base) == GUNICORNS_LOGGER), None)
+        bases = type(self.logger).__mro__
+        base = next((base for base in bases if base is Logger or name_of(base) == GUNICORNS_LOGGER), None)
         if base is None:
             return callable(getattr(self.logger, "access", None))
-        changed = any(
-            inspect.getattr_static(kind, name) is not inspect.getattr_static(base, name) for name in OF_ACCESS
+        # What an object has itself counts as well.
+        return any(
+            inspect.getattr_static(self.logger, name, None) is not inspect.getattr_static(base, name, None)
+            for name in OF_ACCESS
         )
-        return changed or any(name in vars(self.logger) for name in OF_ACCESS)
 
     def reopen(self) -> None:
         """Open the log files again."""
