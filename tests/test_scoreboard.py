@@ -70,7 +70,7 @@ def test_the_words_of_a_slot_are_its_own() -> None:
     for n, slot in enumerate(board.slots):
         for word in range(len(slot)):
             slot[word] = 10_000 * n + word
-    for row in (board.server, board.gone, board.site):
+    for row in (board.server, board.gone, *board.sites):
         assert set(row.tolist()) == {0}
     last = WORDS - 1
     assert [slot[word] for slot in board.slots for word in (PID, ERRORS, last)] == [
@@ -161,11 +161,16 @@ def test_what_was_counted_stays_when_a_worker_goes() -> None:
 
 def test_the_site_is_none_of_the_workers() -> None:
     board = Scoreboard(1)
-    board.site[STATE], board.site[CALM + 2] = READY, 5
+    for _ in range(2):  # it and its successor
+        site = board.take_site()
+        assert site is not None
+        site[STATE], site[CALM + 2] = READY, 5
+    assert board.take_site() is None
     assert requests(board.read().totals) == 0
-    board.release(board.site)
+    board.release(site)
     assert requests(board.read().totals) == 0
-    assert board.site[STATE] == FREE
+    assert site[STATE] == FREE
+    assert board.take_site() is site
 
 
 def test_reading_while_workers_come_and_go() -> None:

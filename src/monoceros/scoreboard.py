@@ -93,18 +93,19 @@ class Reading(NamedTuple):
 class Scoreboard:
     """A page of slots, one per worker, shared by all processes forked after it was made.
 
-    `server` is one more row; `gone` has the counts of workers that are no more. `site` is the slot of the worker that
-    serves operators, which is none of those that serve clients.
+    `server` is one more row; `gone` has the counts of workers that are no more. `sites` are slots for the worker that
+    serves operators, which is none of those that serve clients, and for its successor.
     """
 
     def __init__(self, slots: int = SLOTS) -> None:
-        rows = memoryview(mmap.mmap(-1, (slots + 3) * WORDS * WORD)).cast("Q")
+        rows = memoryview(mmap.mmap(-1, (slots + 4) * WORDS * WORD)).cast("Q")
         self._words = words = rows[: slots * WORDS]
         self._states = words[STATE::WORDS]
         self._connections = words[CONNECTIONS::WORDS]
         self._taken = words[TAKEN::WORDS]
         self.slots = [words[n * WORDS : (n + 1) * WORDS] for n in range(slots)]
-        self.server, self.gone, self.site = (rows[n * WORDS : (n + 1) * WORDS] for n in range(slots, slots + 3))
+        others = [rows[n * WORDS : (n + 1) * WORDS] for n in range(slots, slots + 4)]
+        self.server, self.gone, *self.sites = others
 
     def take(self) -> Slot | None:
         """A free slot, emptied; None if all are in use. Only the arbiter takes slots."""
@@ -115,11 +116,15 @@ class Scoreboard:
                 return slot
         return None
 
+    def take_site(self) -> Slot | None:
+        """The same for who serves operators."""
+        return next((slot for slot in self.sites if slot[STATE] == FREE), None)
+
     def release(self, slot: Slot) -> None:
         """The worker is gone: what it has counted stays, its slot is free. Only the arbiter releases slots."""
         server, gone = self.server, self.gone
         server[CHANGES] += 1
-        for word in TOTALS if slot is not self.site else ():
+        for word in () if any(slot is site for site in self.sites) else TOTALS:
             if slot[word]:
                 gone[word] += slot[word]
         clear(slot)

@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 
 from server import Server, wait_for
@@ -162,22 +163,31 @@ class Load:
             self.errors.append(f"{when}: {type(error).__name__} {error}")
 
 
+@dataclass
+class Wrk:
+    """What wrk has counted, in the end."""
+
+    requests: int = 0
+
+
 @contextmanager
-def wrk(server: Server, clients: int) -> Iterator[None]:
+def wrk(server: Server, clients: int) -> Iterator[Wrk]:
     """Under load by wrk until the end of the block: so many kept-alive connections. None of its requests may fail.
 
     A connection of wrk's has always asked for something: one that ends without `Connection: close` counts as failed.
     """
+    counted = Wrk()
     command = ["wrk", "-t1", f"-c{clients}", "-d120s", f"http://127.0.0.1:{server.port}/"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
-            yield
+            yield counted
             assert process.poll() is None, "all of this was to be under load"
             process.send_signal(signal.SIGINT)  # then it reports
             report, _ = process.communicate(timeout=30)
         finally:
             process.kill()
-    assert int(re.findall(r"(\d+) requests in", report)[0]) > 500
+    counted.requests = int(re.findall(r"(\d+) requests in", report)[0])
+    assert counted.requests > 500
     assert re.findall(r".*(?:Socket errors|Non-2xx).*", report) == []
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 from monoceros import app, scoreboard
 from monoceros.arbiter.crew import Crew
 from monoceros.listener import Listeners
-from monoceros.scoreboard import FREE, STATE
 from monoceros.settings.table import ROWS, Settings
 
 if TYPE_CHECKING:
@@ -62,8 +61,7 @@ class Annex(Crew):
         """What it runs on is for one process only, and may be what the master does not want to have."""
 
     def take_slot(self) -> scoreboard.Slot | None:
-        slot = self.scoreboard.site
-        return slot if slot[STATE] == FREE else None
+        return self.scoreboard.take_site()
 
     def bequest(self) -> int | None:
         """It has no metrics of the application's."""

@@ -170,14 +170,10 @@ class Arbiter(Server):
         """Do what is due, then sleep until something happens or could be missed."""
         if clock() >= self._stop_at:
             raise Halt("", 0)
-        self.annex.look()
-        for crew in (self.crew, self.annex):
-            for action in crew.children.step(clock()):
-                if clock() < self._lenient_until and isinstance(action, Abort | Kill):
-                    continue
-                if not crew.act(action):
-                    break  # what else there was to do is said again next time
+        self._act(self.crew)
         self._settle()
+        self.annex.look()
+        self._act(self.annex)
         self.report.look(self)
         now = clock()
         soonest = LENIENT_LOOK if now < self._lenient_until else 0.0
@@ -192,6 +188,13 @@ class Arbiter(Server):
         )
         wake = min(self.children.next_wake(now), self.annex.children.next_wake(now))
         self._wait(max(soonest, min(wake, max(0, due) / 1000)))
+
+    def _act(self, crew: Crew) -> None:
+        for action in crew.children.step(clock()):
+            if clock() < self._lenient_until and isinstance(action, Abort | Kill):
+                continue
+            if not crew.act(action):
+                return  # what else there was to do is said again next time
 
     def _wait(self, seconds: float) -> None:
         """Sleep, and handle what ends the sleep."""
