@@ -460,7 +460,7 @@ def test_content_longer_than_its_length_is_cut(caplog: pytest.LogCaptureFixture)
             seen = play(giving(iter(body), headers=length(5)))
         assert seen.answer.body == b"hello"
         assert seen.exchange.sent == 5
-        assert "GET /page?q=1" in caplog.text
+        assert "GET /page: content is longer" in caplog.text
         assert "Content-Length of 5" in caplog.text
 
 

@@ -15,12 +15,11 @@ from typing import Final
 
 import monoceros
 from monoceros import app, reloader, scoreboard
-from monoceros.arbiter import start
+from monoceros.arbiter import end, start
 from monoceros.arbiter.annex import Annex
 from monoceros.arbiter.children import Abort, Kill
 from monoceros.arbiter.crew import Crew
 from monoceros.arbiter.daemon import Launcher
-from monoceros.arbiter.end import wind_down
 from monoceros.arbiter.gauges import Gauges
 from monoceros.arbiter.pidfile import Pidfile
 from monoceros.arbiter.reexec import HandoverError, Launch
@@ -29,7 +28,7 @@ from monoceros.arbiter.rollout import Refused, Rollout, give_away, reopen
 from monoceros.arbiter.server import Server
 from monoceros.arbiter.start import Halt, entitle, reason_of
 from monoceros.arbiter.succession import Succession
-from monoceros.listener import Listener, Listeners
+from monoceros.listener import Listeners
 from monoceros.ops import hooks, log, logger, multiproc
 from monoceros.scoreboard import NEVER, after, clock
 from monoceros.settings.table import Settings, SettingsError
@@ -244,7 +243,7 @@ class Arbiter(Server):
         if self.watcher is not None:
             self.watcher.close()
         if self.rollout is not None:
-            self._close(self.rollout.dropped)  # as long as one process has it, clients are not refused
+            end.close(self.rollout.dropped)  # as long as one process has it, clients are not refused
         entitle(role, self.settings, self.suffix)
 
     def reap(self) -> None:
@@ -289,13 +288,14 @@ class Arbiter(Server):
             self.report.reload_failed(f"Reload refused: {error}")
             return
         if self.rollout is not None:  # its old workers are still leaving; they have copies of what it has dropped
-            self._close(self.rollout.dropped)
+            end.close(self.rollout.dropped)
         self.rollout = rollout
         self.settings, self.listeners, self.logs = rollout.settings, rollout.listeners, rollout.logs
         if rollout.moved:
             start.tell_where(self.settings, self.listeners, self.pid)
         target = self.children.target
         self.children.begin(self.settings.workers)
+        log.identify(self.children.generation)
         self._tell_number(target)
         try:
             hooks.call(self.settings, "on_reload", self)
@@ -313,6 +313,7 @@ class Arbiter(Server):
         self.logs = rollout.undo(self._launch.environ) or self.logs
         target = self.children.target
         self.children.call_off()
+        log.identify(self.children.generation)
         self._tell_number(target)
         error_log.error("Generation %d called off, generation %d serves on: %s", failed, self.children.generation, why)
         self.report.reload_failed(f"Reload failed: {why}")
@@ -324,23 +325,13 @@ class Arbiter(Server):
             return
         if not rollout.refusing:
             rollout.refusing = True
-            self._refuse(rollout.dropped)
+            end.refuse(self, rollout.dropped)
         if any(child.generation != children.generation for child in children.living):
             return
-        self._close(rollout.dropped)
+        end.close(rollout.dropped)
         self.rollout = None
         self.report.reloaded(children.generation)
         error_log.info("Generation %d serves after %.1f s", children.generation, time.monotonic() - rollout.begun)
-
-    def _close(self, listeners: list[Listener]) -> None:
-        for listener in listeners:
-            listener.close()
-
-    def _refuse(self, listeners: list[Listener]) -> None:
-        """Let nobody new in. What another master listens on, too, is not ours alone to close."""
-        if self.succession is None or not self.succession.shares:
-            for listener in listeners:
-                listener.refuse_new()
 
     # Signals: one row each.
 
@@ -403,20 +394,7 @@ class Arbiter(Server):
     # The end.
 
     def _stop(self, *, quick: bool) -> None:
-        """Let the workers finish, and wait until they are gone; kill those that take too long."""
-        if self._stopping:
-            return
-        self._stopping = True
-        self.report.stopping(self.reexec_pid)
-        if self.watcher is not None:
-            self.watcher.close()
-        self.children.target = 0
-        listeners = list(
-            dict.fromkeys([*self.listeners.values(), *(self.rollout.kept.values() if self.rollout else ())])
-        )
-        public = [listener for listener in listeners if listener.address not in self.settings.admin_bind]
-        self._refuse(public)
-        wind_down(self, self.crew, public, quick=quick)
-        wind_down(self, self.annex, [], quick=True)  # so long it says that we are about to leave
-        self._refuse([listener for listener in listeners if listener not in public])
-        self._close(listeners)
+        """Let the workers finish, once, and wait until they are gone."""
+        if not self._stopping:
+            self._stopping = True
+            end.stop(self, quick=quick)

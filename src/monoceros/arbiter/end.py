@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +22,36 @@ HURRY: Final = 2.0
 
 # How long new connections are put off, in milliseconds, before they are refused: who has begun to connect gets in.
 PUT_OFF: Final = 1_000
+
+
+def stop(server: "Arbiter", *, quick: bool) -> None:
+    """Let the workers finish, and wait until they are gone; whoever asks how it is hears of that until the end."""
+    server.report.stopping(server.reexec_pid)
+    if server.watcher is not None:
+        server.watcher.close()
+    server.children.target = 0
+    kept = server.rollout.kept.values() if server.rollout else ()
+    listeners = list(dict.fromkeys([*server.listeners.values(), *kept]))
+    admin = [listener for listener in listeners if listener.address in server.settings.admin_bind]
+    public = [listener for listener in listeners if listener not in admin]
+    refuse(server, public)
+    wind_down(server, server.crew, public, quick=quick)
+    refuse(server, admin)
+    wind_down(server, server.annex, admin, quick=True)
+    close(listeners)
+
+
+def close(listeners: Iterable[Listener]) -> None:
+    """Close our copies."""
+    for listener in listeners:
+        listener.close()
+
+
+def refuse(server: "Arbiter", listeners: Iterable[Listener]) -> None:
+    """Let nobody new in. What another master listens on, too, is not ours alone to close."""
+    if server.succession is None or not server.succession.shares:
+        for listener in listeners:
+            listener.refuse_new()
 
 
 def wind_down(server: "Arbiter", crew: Crew, listeners: list[Listener], *, quick: bool) -> None:
@@ -52,6 +83,7 @@ def wind_down(server: "Arbiter", crew: Crew, listeners: list[Listener], *, quick
 
 def _wait(server: "Arbiter", seconds: float) -> bytes:
     """The signals that come within so many seconds."""
+    server.report.note(server)
     server.selector.select(seconds)
     with suppress(BlockingIOError):  # it has not rung
         os.eventfd_read(server.bell)

@@ -43,12 +43,8 @@ class Report:
 
     def look(self, server: "Arbiter") -> None:
         """Once in a turn of the loop."""
-        children, words, now = server.children, self._board.server, clock()
-        words[TARGET], words[NOW_GENERATION], words[LOOK_DEADLINE] = (
-            children.target,
-            children.generation,
-            now + LOOK_PATIENCE,
-        )
+        self.note(server)
+        children, now = server.children, clock()
         if not self._told_ready and children.established:
             self._told_ready = True
             self._launcher.ready()
@@ -56,6 +52,12 @@ class Report:
         if now >= self._watchdog_at and self._notifier.watchdog_interval is not None:
             self._notifier.watchdog()
             self._watchdog_at = now + int(self._notifier.watchdog_interval * 1000)
+
+    def note(self, server: "Arbiter") -> None:
+        """Write down how it stands, and that somebody has looked."""
+        children, words = server.children, self._board.server
+        words[TARGET], words[NOW_GENERATION] = children.target, children.generation
+        words[LOOK_DEADLINE] = clock() + LOOK_PATIENCE
 
     def reloading(self) -> None:
         """A reload begins."""

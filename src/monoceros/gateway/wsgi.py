@@ -261,7 +261,7 @@ class Exchange:
         return True
 
     def _name(self) -> tuple[str, str]:
-        return self._method, self.environ["RAW_URI"]
+        return self._method, self.environ["RAW_URI"].partition("?")[0]  # a query may hold secrets
 
 
 def early_hints(headers: Headers) -> Informational:

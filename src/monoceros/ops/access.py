@@ -14,7 +14,9 @@ A format is Gunicorn's: `%(atom)s` with what Python's % operator knows of flags,
     H  protocol                                           {name}e  key of the environ, or -
     b, B  bytes of content sent, 0 included
 
-In Uvicorn's manner the lines are made in `uvicorn`, and only written here.
+In Uvicorn's manner the lines are made in `uvicorn`, JSON is made in `jsonlines`; both are only written here.
+
+Secrets are hidden in all of them, as `log_redact` says.
 
 Names in braces may be written in any case; an atom that nobody knows is "-". In Apache `b` is "-" for 0 bytes; in
 Gunicorn it is "0", and so it is here. Durations do not start anew after a day, as Gunicorn's do.
@@ -32,7 +34,8 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-from monoceros.ops import log, uvicorn
+from monoceros.ops import jsonlines, log, uvicorn
+from monoceros.ops.redact import REDACTED, Redaction
 from monoceros.ops.statsd import StatsD
 from monoceros.settings.table import Settings
 
@@ -47,6 +50,7 @@ class Facts(NamedTuple):
     `peer` is the client's address as text, `target` the target as sent, `path` the decoded path. `fields` are the
     request's, with names in lower case; `response_fields` the response's, as text or bytes. `sent` counts bytes of
     content, `seconds` is the duration. `environ` is there in WSGI only. `port` is the client's, 0 if it is not known.
+    `queue_time` is how long the request has waited for us, in seconds, if that is known.
     """
 
     peer: str
@@ -62,6 +66,8 @@ class Facts(NamedTuple):
     seconds: float
     environ: Mapping[str, Any] | None = None
     port: int = 0
+    request_id: str | None = None
+    queue_time: float | None = None
 
 
 # An atom is a Python expression over `facts`, `fields` (a dict of the request's) and the functions of `compile`: all
@@ -71,12 +77,12 @@ TEXT: Final = {
     "l": "'-'",
     "u": "user(fields.get(b'authorization'))",
     "t": "stamp()",
-    "r": "f'{facts.method} {facts.target} {facts.protocol}'",
+    "r": "f'{facts.method} {target(facts.target) if facts.query else facts.target} {facts.protocol}'",
     "m": "facts.method",
     "U": "facts.path",
-    "q": "facts.query",
+    "q": "facts.query and query(facts.query)",
     "H": "facts.protocol",
-    "f": "fields.get(b'referer', b'-').decode('latin-1')",
+    "f": "target(fields.get(b'referer', b'-').decode('latin-1'))",
     "a": "fields.get(b'user-agent', b'-').decode('latin-1')",
     "L": "'%d.%06d' % divmod(round(facts.seconds * 1e6), 1_000_000)",
     "p": "f'<{getpid()}>'",
@@ -95,6 +101,7 @@ NAMED: Final = {
     "o": lambda name: f"response_field(facts.response_fields, {name!r})",
     "e": lambda name: f"environ_value(facts.environ, {name!r})",
 }
+REQUEST_ID: Final = "(facts.request_id or fields.get(b'x-request-id', b'-').decode('latin-1'))"
 
 # The grammar of Python's % operator (library reference, "printf-style String Formatting").
 DIRECTIVE: Final = re.compile(
@@ -117,18 +124,23 @@ def check(format: str) -> None:
     compile(format)
 
 
-def compile(format: str, clock: Callable[[], float] = time.time) -> Callable[[Facts], str]:
+def compile(
+    format: str, clock: Callable[[], float] = time.time, redaction: Redaction | None = None
+) -> Callable[[Facts], str]:
     """The function that makes a line, without its newline, as `format` says. `clock` gives seconds since the epoch.
 
     No text that came from outside can end the line or the quotes around it: what is not printable becomes `\\xNN`
     (or `\\uNNNN`), a quote `\\"`, a backslash two. Raises ValueError for a bad format.
     """
-    template, expressions = parse(format)
+    redaction = redaction or Redaction(())
+    template, expressions = parse(format, redaction)
     scope = {
         "environ_value": environ_value,
         "getpid": os.getpid,
+        "query": redaction.query,
         "response_field": response_field,
         "stamp": Stamp(clock),
+        "target": redaction.target,
         "user": user,
     }
     source = f"lambda facts, fields: ({''.join(f'{each}, ' for each in expressions)})"
@@ -151,7 +163,7 @@ def compile(format: str, clock: Callable[[], float] = time.time) -> Callable[[Fa
     return line
 
 
-def parse(format: str) -> tuple[str, list[str]]:
+def parse(format: str, redaction: Redaction) -> tuple[str, list[str]]:
     """The format without the names of its atoms, and for each atom the expression that stands for it."""
     template, expressions, end = [], [], 0
     for directive in DIRECTIVE.finditer(format):
@@ -164,7 +176,7 @@ def parse(format: str) -> tuple[str, list[str]]:
         if key is None or conversion not in CONVERSIONS or "*" in (flags[-1:], precision):
             problem = what_is_wrong(key, conversion)
             raise ValueError(f"access log format {format!r}: {directive[0]!r} at {directive.start()}: {problem}")
-        expression = expression_of(key)
+        expression = expression_of(key, redaction)
         if precision is not None and key not in NUMBERS and conversion in "sra":
             # Cut before it is escaped: a cut through `\"` would leave a backslash that takes the next quote with it.
             expression, precision = f"({expression})[:{int(precision or 0)}]", None
@@ -187,10 +199,19 @@ def what_is_wrong(key: str | None, conversion: str) -> str:
     return "width and precision are numbers"
 
 
-def expression_of(key: str) -> str:
-    if named := re.fullmatch(r"\{(.*)\}([ioe])", key.lower(), re.DOTALL):
-        return NAMED[named[2]](named[1])
-    return TEXT.get(key) or NUMBERS.get(key) or "'-'"
+def expression_of(key: str, redaction: Redaction) -> str:
+    named = re.fullmatch(r"\{(.*)\}([ioe])", key.lower(), re.DOTALL)
+    if named is None:
+        return TEXT.get(key) or NUMBERS.get(key) or "'-'"
+    name, kind = named.groups()
+    if kind == "i" and name == "x-request-id":
+        return REQUEST_ID
+    expression = NAMED[kind](name)
+    if redaction.names(name):
+        return f"('-' if {expression} == '-' else {REDACTED!r})"
+    if kind == "e" and name == "query_string":
+        return f"query({expression})"
+    return f"target({expression})" if redaction.on else expression
 
 
 class Stamp:
@@ -275,7 +296,15 @@ class AccessLog:
     write that fails: then the batch is dropped, and the error log says so once until a write succeeds again.
     """
 
-    def __init__(self, settings: Settings, statsd: StatsD | None = None, *, elsewhere: bool = False) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        statsd: StatsD | None = None,
+        *,
+        elsewhere: bool = False,
+        worker: int = 0,
+        generation: int = 0,
+    ) -> None:
         """Raises ValueError for a bad `access_log_format`. `log.setup` has been called with the same settings.
 
         `elsewhere` says that somebody else writes the lines, who is told of all exchanges, too.
@@ -284,10 +313,15 @@ class AccessLog:
         self._elsewhere = elsewhere
         self._logger = log.access_logger(settings)
         self._line: Callable[[Facts], str]
-        if self._logger is log.access:
-            self._line = compile(settings.access_log_format)
+        redaction = Redaction(settings.log_redact)
+        if self._logger is log.access and settings.log_format == "json":
+            self._line = jsonlines.AccessLine(worker, generation, redaction)
+        elif self._logger is log.access:
+            self._line = compile(settings.access_log_format, redaction=redaction)
         else:
-            self._line = partial(uvicorn.message, root_path=quote(settings.root_path.rstrip("/")))
+            prefix = quote(settings.root_path.rstrip("/"))
+            self._line = partial(uvicorn.message, root_path=prefix, query_shown=redaction.query)
+        self._message: type[str] = jsonlines.Line if settings.log_format == "json" else str
         self._lines: list[str] = []
         self._size = 0
         # Both can be entered again, because a signal may come in the middle and want everything flushed.
@@ -334,7 +368,7 @@ class AccessLog:
             if not lines:
                 return
             try:
-                write(self._logger, lines)
+                write(self._logger, lines, self._message)
             except Exception as problem:  # a full disk, a closed pipe, somebody's filter: serving goes on
                 if not self._failing:
                     log.error.error("Cannot write to the access log, dropping lines: %s", problem)
@@ -343,15 +377,18 @@ class AccessLog:
                 self._failing = False
 
 
-def write(logger: logging.Logger, lines: list[str]) -> None:
-    """One write for all where only our own handler listens, else a record for each. Raises what the handlers raise."""
+def write(logger: logging.Logger, lines: list[str], message: type[str] = str) -> None:
+    """One write for all where only our own handler listens, else a record for each. Raises what the handlers raise.
+
+    `message` is what a record has of a line.
+    """
     sink = only_sink(logger)
     if sink is None:
         for line in lines:
             if isinstance(line, uvicorn.Message):
                 logger.info(uvicorn.MESSAGE, *line.arguments)
             else:
-                logger.info(line)
+                logger.info(message(line))
         return
     if isinstance(sink.formatter, uvicorn.AccessLine):
         lines = [sink.formatter.line(line) for line in lines]
@@ -369,5 +406,6 @@ def only_sink(logger: logging.Logger) -> log.Sink | None:
     handler = logger.handlers[0]
     if not isinstance(handler, log.Sink) or handler.filters or handler.level > logging.INFO:
         return None
-    known = handler.formatter is log.ACCESS_LINE or isinstance(handler.formatter, uvicorn.AccessLine)
+    shapes = uvicorn.AccessLine | jsonlines.ObjectLine
+    known = handler.formatter is log.ACCESS_LINE or isinstance(handler.formatter, shapes)
     return handler if known else None

@@ -6,13 +6,15 @@ others.
 """
 
 import logging
+import os
 import sys
 import threading
 from collections.abc import Iterable
 from contextlib import ExitStack
+from copy import copy
 from typing import Final, NamedTuple, TextIO
 
-from monoceros.ops import logconfig, syslog, uvicorn
+from monoceros.ops import jsonlines, logconfig, syslog, uvicorn
 from monoceros.ops.sink import FileSink as FileSink
 from monoceros.ops.sink import Silence as Silence
 from monoceros.ops.sink import Sink as Sink
@@ -85,7 +87,12 @@ class ErrorStream:
                 self._put(begun + "\n")
 
     def _put(self, lines: str) -> None:
-        ours = [handler for handler in error.handlers if isinstance(handler, Sink | Silence) or is_gunicorns(handler)]
+        ours = [
+            handler
+            for handler in error.handlers
+            if (isinstance(handler, Sink | Silence) and not isinstance(handler.formatter, jsonlines.ObjectLine))
+            or is_gunicorns(handler)
+        ]
         for handler in ours:
             if isinstance(handler, Sink):
                 handler.write(lines)
@@ -98,7 +105,7 @@ class ErrorStream:
                     handler.release()
         if ours:
             return
-        # A logging configuration has given others, whose lines may have a shape, as JSON. One of them may write here
+        # Lines have a shape: that of JSON, or of what a logging configuration says. One of its handlers may write here
         # again: Flask's pages show a handler that does.
         if self._telling:
             print(lines, end="", file=sys.stderr)
@@ -135,7 +142,7 @@ def setup(settings: Settings, formats: Formats = FORMATS) -> None:
         old = clear(level_of(settings))
         config.apply()
         undo.pop_all()
-    error_sink.setFormatter(logging.Formatter(formats.error, formats.date))
+    error_sink.setFormatter(error_formatter(settings, error_sink, formats))
     if access_sink is not None:
         access_sink.setFormatter(access_formatter(settings, access_sink, formats))
     to_syslog, complaints = syslog.handlers(settings, formats.syslog)
@@ -164,6 +171,13 @@ def configuration(settings: Settings) -> logconfig.LogConfig:
     except (OSError, ValueError, TypeError) as problem:
         said = problem.strerror if isinstance(problem, OSError) else logconfig.said(problem)
         raise OSError(f"cannot read the logging configuration {path!r}: {said}") from problem
+
+
+def identify(generation: int, worker: int | None = None) -> None:
+    """Let lines that name their process know which one this is. `worker` is None for the master."""
+    for handler in (*error.handlers, *access.handlers):
+        if isinstance(handler.formatter, jsonlines.ObjectLine):
+            handler.formatter.generation, handler.formatter.worker = generation, worker
 
 
 def level_of(settings: Settings) -> int:
@@ -260,12 +274,39 @@ def reached(logger: logging.Logger) -> list[logging.Handler]:
     return found
 
 
+class ColouredLine(logging.Formatter):
+    """The same line with its level in colours."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        shown = copy(record)
+        shown.levelname = f"{uvicorn.LEVEL_COLOURS.get(record.levelno, '')}{record.levelname}{uvicorn.PLAIN}"
+        return super().formatMessage(shown)
+
+
+def error_formatter(settings: Settings, sink: Sink | Silence, formats: Formats) -> logging.Formatter:
+    """What our own error log is formatted with."""
+    if settings.log_format == "json":
+        return jsonlines.ObjectLine()
+    colours = settings.use_colors is not False and isinstance(sink, Sink) and has_colours(settings, sink)
+    kind = ColouredLine if colours else logging.Formatter
+    return kind(formats.error, formats.date)
+
+
+def has_colours(settings: Settings, sink: Sink) -> bool:
+    """Whether it is a terminal, on which nobody minds colours (https://no-color.org; flags count more)."""
+    if isinstance(sink, FileSink) or not (hasattr(sink.stream, "isatty") and sink.stream.isatty()):
+        return False
+    return settings.use_colors is not None or not os.environ.get("NO_COLOR")
+
+
 def access_formatter(settings: Settings, sink: Sink, formats: Formats) -> logging.Formatter:
     """What our own access log is formatted with: the bare line, or with Uvicorn's options, what Uvicorn prints."""
+    if settings.log_format == "json":
+        return jsonlines.ObjectLine()
     if not has_uvicorns_options(settings) or access_logger(settings) is access:
         return ACCESS_LINE if formats.access == FORMATS.access else logging.Formatter(formats.access)
     if settings.use_colors is None:
-        return uvicorn.AccessLine(use_colors=not isinstance(sink, FileSink) and sink.stream.isatty())
+        return uvicorn.AccessLine(use_colors=has_colours(settings, sink))
     return uvicorn.AccessLine(use_colors=settings.use_colors)
 
 
@@ -274,12 +315,13 @@ def access_logger(settings: Settings) -> logging.Logger:
 
     There, Gunicorn's Uvicorn worker has no use for `access_log_format`. Whoever sets it wants it, so then it is
     `gunicorn.access`, and the lines are made as the format says; but not if somebody has given `uvicorn.access`
-    handlers of its own, who expect Uvicorn's five arguments.
+    handlers of its own, who expect Uvicorn's five arguments. JSON is `gunicorn.access` in the same way.
     """
     if settings.manner != "uvicorn":
         return access
     given = uvicorn_access.handlers and uvicorn_access.handlers is not access.handlers
-    return uvicorn_access if given or "access_log_format" not in settings.origins else access
+    ours = settings.log_format == "json" or "access_log_format" in settings.origins
+    return access if ours and not given else uvicorn_access
 
 
 def worker_logger(settings: Settings) -> logging.Logger:

@@ -6,6 +6,7 @@ line of a formatter of ours is the same with or without a record.
 
 import logging
 import sys
+from collections.abc import Callable
 from copy import copy
 from functools import lru_cache
 from http import HTTPStatus
@@ -57,13 +58,17 @@ class Message(str):
     arguments: Arguments
 
 
-def message(facts: "Facts", root_path: str = "") -> Message:
+def message(facts: "Facts", root_path: str = "", query_shown: Callable[[str], str] | None = None) -> Message:
     """What Uvicorn says of an exchange. `root_path` stands in front of the path, unless it is there already.
+
+    `query_shown` makes of the query what may be shown of it.
 
     Uvicorn quotes the decoded path anew. Here it is made of the target, which is the same and does not depend on how
     a path that is not UTF-8 was decoded. What could end a line or its quotes is percent-encoded.
     """
     path, _, query = facts.target.partition("?")
+    if query and query_shown is not None:
+        query = query_shown(query)
     made = quoted(path) if len(path) <= CACHED_LENGTH else quoted.__wrapped__(path)
     if root_path and made != root_path and not made.startswith(root_path + "/"):
         made = root_path + made

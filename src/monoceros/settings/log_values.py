@@ -1,11 +1,11 @@
-"""Text to value, for the outputs of logs and metrics. Parsers as in `values`."""
+"""Text to value, for what logs say, and the outputs of logs and metrics. Parsers as in `values`."""
 
 import re
 import sys
 from types import FunctionType
 from typing import Final, NamedTuple
 
-from monoceros.settings.values import Address, text, text_or_none
+from monoceros.settings.values import Address, names, text, text_or_none
 
 # Names of our own class of loggers, and of Gunicorn's that it stands for.
 OUR_LOGGER: Final = "monoceros.ops.logger.Logger"
@@ -40,6 +40,36 @@ SYSLOG_ADDRESS: Final = {
     "dragonfly": "unix:///var/run/log",
     "openbsd": "unix:///dev/log",
 }.get(sys.platform.rstrip("0123456789"), "udp://localhost:514")
+
+
+# What may carry a secret in a query, by what the scrubbers of Sentry and Datadog look for and what signed URLs of the
+# clouds have. Not `code`, `state` and `auth*`: those hit country codes, states and authors far more often.
+SECRETS: Final = (
+    "*token*",
+    "*secret*",
+    "*passw*",
+    "*passphrase*",
+    "pass",
+    "pwd",
+    "*credential*",
+    "*api_key*",
+    "*api-key*",
+    "*apikey*",
+    "*access_key*",
+    "*access-key*",
+    "*accesskey*",
+    "*private_key*",
+    "key",
+    "*signature*",
+    "sig",
+    "auth",
+    "*authorization*",
+    "*session*",
+    "sid",
+    "*jwt*",
+)
+
+PATTERN: Final = re.compile(r"[!-~]*[!-)+-~][!-~]*")  # visible, and not only of *
 
 
 class SyslogAddress(NamedTuple):
@@ -118,3 +148,23 @@ def statsd_host(value: object) -> Address | None:
         if port < 65536:
             return Address("tcp", found[1].lower(), port)
     raise ValueError("HOST:PORT, or unix://PATH")
+
+
+def log_format(value: object) -> str:
+    """One of text, json."""
+    choice = value.strip().lower() if isinstance(value, str) else ""
+    if choice not in ("text", "json"):
+        raise ValueError("text or json")
+    return choice
+
+
+def patterns(value: object) -> tuple[str, ...]:
+    """Names, in which `*` stands for anything, comma-separated or as a list."""
+    right = "names, in which * stands for anything, comma-separated"
+    try:
+        found = tuple(name.lower() for name in names(value))
+    except ValueError:
+        raise ValueError(right) from None
+    if not all(map(PATTERN.fullmatch, found)):
+        raise ValueError(right)
+    return found

@@ -664,6 +664,49 @@ class Settings:
         metavar="STRING",
         example="'%(h)s \"%(r)s\" %(s)s %(M)sms'",
     )
+    log_format: str = row(
+        "text",
+        log_values.log_format,
+        "--log-format",
+        "What lines of both logs look like: `text`, or `json` for one JSON object a line, where access_log_format does "
+        "not count.",
+        section="Logging",
+        metavar="FORMAT",
+        example="'json'",
+    )
+    log_redact: tuple[str, ...] = row(
+        log_values.SECRETS,
+        log_values.patterns,
+        "--log-redact",
+        "Whose values are `[redacted]` in log lines: names in queries, and of fields that access_log_format asks for. "
+        "`*` stands for anything, case does not matter. Empty shows all, and lets access_log_format ask for "
+        "Authorization and cookies.",
+        section="Logging",
+        metavar="NAMES",
+        example="['*token*', 'password', 'code']",
+    )
+    request_id: bool | None = row(
+        cast("bool | None", None),
+        asgi_values.boolean_or_none,
+        "--request-id --no-request-id",
+        "Whether each request has an id: the X-Request-ID of a trusted proxy (forwarded_allow_ips), else one that is "
+        "made. The application finds it in that field, and the logs show it. Left open, requests have one where "
+        "log_format is json.",
+        section="Logging",
+        action="switch",
+        example="True",
+        shown="left open",
+    )
+    slow_request: float = row(
+        0.0,
+        values.seconds,
+        "--slow-request",
+        "After how many seconds a request that still runs gets a warning in the error log, with the stack that shows "
+        "where it is; 0 is never.",
+        section="Logging",
+        metavar="SECONDS",
+        example="2.5",
+    )
     errorlog: str | None = row(
         cast("str | None", "-"),
         values.text_or_none,
@@ -998,7 +1041,8 @@ class Settings:
         cast("bool | None", None),
         asgi_values.boolean_or_none,
         "--use-colors --no-use-colors",
-        "Whether log lines in Uvicorn's style have colours. Left open, they have where a terminal shows them.",
+        "Whether log lines have colours: the level in the error log, on a terminal only, and lines in Uvicorn's style. "
+        "Left open, they have where a terminal shows them, unless the variable NO_COLOR is set.",
         section="Uvicorn's options",
         action="switch",
         example="False",

@@ -102,7 +102,8 @@ class FieldBlock:
 
     `content_length` is None where none was sent. `keep_alive` is what the client asks for, `expect` whether
     it waits for 100 Continue, `underscores` whether some name has one. `environ`, `scope` and `trust` hold
-    what the gateways derive from this block for the one peer of its connection. Iterating gives pairs.
+    what the gateways derive from this block for the one peer of its connection, `told` what the access log does, and
+    `called` what the block itself says of the request's id. Iterating gives pairs.
 
     A block that differs from an earlier one of its connection only in values on which nobody has built, as
     a cookie's, has that as its `root`, and the fields in question as its `overrides`. What was derived from
@@ -126,6 +127,8 @@ class FieldBlock:
     environ: dict[str, Any] | None = None
     scope: Any = None
     trust: Any = None
+    told: str | None = None
+    called: bytes | None = None
     pinned: frozenset[bytes] | None = None
     _span: "Span | None" = None
     _seen: frozenset[bytes] = frozenset()

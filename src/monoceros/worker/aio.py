@@ -27,6 +27,7 @@ from monoceros.worker.base import Berth
 from monoceros.worker.connection import HEAD
 from monoceros.worker.loop import FLUSH, LoopWorker, milliseconds
 from monoceros.worker.member import Outcome
+from monoceros.worker.slow import LoopWatch
 from monoceros.worker.stream import Stream
 from monoceros.worker.tally import Tally
 from monoceros.worker.websocket import Sockets, WebSocketCall
@@ -107,6 +108,9 @@ class AsyncWorker(LoopWorker[Stream]):
     def run(self) -> None:
         """Serve until drained, then shut the application down."""
         self.welcome()
+        if self.settings.slow_request:
+            self.slow = LoopWatch(self, self.settings.slow_request)
+            self.slow.start()
         self.loop.call_soon(self._turn)
         self.loop.run_forever()
         self.loop.run_until_complete(self._end())

@@ -19,10 +19,13 @@ from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, TypeAlias
 
 from monoceros import app, scoreboard
 from monoceros.gateway import environ as environs
+from monoceros.gateway import requestid
+from monoceros.gateway.requestid import RequestIds
 from monoceros.gateway.trust import Policy
 from monoceros.listener import Listeners
 from monoceros.ops import access, hooks
 from monoceros.ops.logger import Logs
+from monoceros.ops.redact import Redaction
 from monoceros.scoreboard import (
     BUSY,
     CONNECTIONS,
@@ -105,10 +108,18 @@ class Worker:
         self.draining = False
         self.quick = False
         self.policy = Policy(settings)
+        self.ids = RequestIds(settings) if requestid.wanted(settings) else None
         self.limits = limits_of(settings)
         self.defaults = defaults_of(settings)
+        self.redaction = Redaction(settings.log_redact)
         self._diary = diary.of(berth.logs)
-        self.access = access.AccessLog(settings, berth.logs.statsd, elsewhere=self._diary is not None)
+        self.access = access.AccessLog(
+            settings,
+            berth.logs.statsd,
+            elsewhere=self._diary is not None,
+            worker=berth.number,
+            generation=berth.generation,
+        )
         self.access_wanted = False
         # The deadline lags behind by up to a tick, of which no request should be robbed.
         self.patience = settings.timeout and settings.timeout + TICK
@@ -256,6 +267,8 @@ class Worker:
                 outcome.seconds,
                 None if exchange is None else exchange.environ,
                 port,
+                connection.request_id,
+                connection.waited,
             )
         )
 
@@ -317,7 +330,8 @@ class Worker:
         now = time.monotonic()
         for connection in self.running():
             if connection.request is not None:
-                error_log.critical("Was serving for %.1f s: %s", now - connection.began, connection.request.line)
+                which = {"request_id": connection.request_id}
+                error_log.critical("Was serving for %.1f s: %s", now - connection.began, connection.shown, extra=which)
 
 
 def farewell(berth: Berth) -> None:

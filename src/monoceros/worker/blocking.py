@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from monoceros.gateway import environ as environs
 from monoceros.gateway.input import Input
+from monoceros.gateway.requestid import KEY, RequestIds
 from monoceros.gateway.wsgi import Exchange, Headers, early_hints
 from monoceros.listener import Listener, Peer
+from monoceros.ops.jsonlines import current
 from monoceros.wire.events import (
     CONTINUE,
     END,
@@ -128,12 +130,16 @@ class BlockingConnection(Connection):
         if began >= worker.ask_at:
             worker.look_back(self, began)
         self.waited = worker.wait
+        if worker.slow is not None:
+            worker.slow.wake()
         exchange = None
         try:
             decision = fields.trust or worker.policy.apply(fields, self.peer[0])
             if worker.pre_request is not None:
                 worker.look_ahead(self)
             environ = environs.build(self._environ, request, decision)
+            if worker.ids is not None:
+                self._identify(worker.ids, environ)
             input = self._input(environ) if fields.has_body else None
             exchange = Exchange(worker.app, environ, self, input, worker.settings.sendfile)
             exchange.run()
@@ -143,18 +149,28 @@ class BlockingConnection(Connection):
         except RemoteError as error:
             self.refuse(error)
         except AppError as error:
-            log.error("Error handling request %s %s: %s", line.method, line.target, error, exc_info=True)
+            where = worker.redaction.target(line.target)
+            log.error("Error handling request %s %s: %s", line.method, where, error, exc_info=True)
             self.apologise()
         except BaseException:  # an application may exit; asyncio.CancelledError and gevent.Timeout are no Exception
-            log.exception("Error handling request %s %s", line.method, line.target)
+            log.exception("Error handling request %s %s", line.method, worker.redaction.target(line.target))
             self.apologise()
         worker.count(self, request, exchange)
+        if worker.ids is not None:
+            self.request_id = None
+            current.set(None)
         if self.alive and self.wire.next_cycle():
             self.request = None
             return not self.unsent
         self.alive = False
         self.wary |= self.wire.receiving is BODY or bool(self.wire.leftover())
         return False
+
+    def _identify(self, ids: RequestIds, environ: environs.Environ) -> None:
+        """Give the request its id, for the application and for whatever this thread logs."""
+        assert self.request is not None
+        self.request_id = environ[KEY] = ids.decide(self.request.fields, self.peer[0])
+        current.set(self.request_id)
 
     def _input(self, environ: environs.Environ) -> Input | None:
         """Set `wsgi.input`: a file in memory if all content has arrived, else one that waits for the rest."""

@@ -22,7 +22,7 @@ class Call:
 
     `task` runs it; it may outlive the answer. `waiting` is there while the application waits for a message.
     `over` says that nothing more is expected of it: its answer is complete, or it was told that the client has
-    left; `is_gone` that nothing it sends would arrive.
+    left; `is_gone` that nothing it sends would arrive. `accepted`: it is a WebSocket now, which may last.
     """
 
     task: "asyncio.Task[None] | None" = None
@@ -30,6 +30,8 @@ class Call:
     over: bool
     is_gone: bool
     request: Request
+    request_id: str | None = None
+    accepted = False
     unbroken = 0
 
     def changed(self) -> None:

@@ -40,11 +40,12 @@ UNSET: Final = -1
 class Connection(Transport):
     """One client.
 
-    `phase` is what it waits for, `deadline` until when, in milliseconds of the monotonic clock; `armed` is what
-    the kernel watches, 0 if nothing. `alive` says whether the connection may go on; `answer` is the last response
-    that was ours, not the application's; `wary` that the client may still be sending, so that closing at once
-    would reset it; `heard` counts the bytes that came after our last word. `began` is when the request that runs was
-    begun, in seconds of the monotonic clock, and `waited` how long it had waited for that, as far as it is known.
+    `request_id` is that of `request`, where requests have one. `phase` is what it waits for, `deadline` until when,
+    in milliseconds of the monotonic clock; `armed` is what the kernel watches, 0 if nothing. `alive` says whether
+    the connection may go on; `answer` is the last response that was ours, not the application's; `wary` that the
+    client may still be sending, so that closing at once would reset it; `heard` counts the bytes that came after
+    our last word. `began` is when the request that runs was begun, in seconds of the monotonic clock, and
+    `waited` how long it had waited for that, as far as it is known.
     """
 
     __slots__ = (
@@ -60,6 +61,7 @@ class Connection(Transport):
         "peer",
         "phase",
         "request",
+        "request_id",
         "running",
         "waited",
         "wary",
@@ -74,6 +76,7 @@ class Connection(Transport):
         self.peer = peer
         self.wire = H1Connection(worker.limits, worker.defaults)
         self.request: Request | None = None
+        self.request_id: str | None = None
         self.answer: Response | None = None
         self._slack = 0  # milliseconds that the client may still take for the next piece of content
         self._since = 0
@@ -89,7 +92,14 @@ class Connection(Transport):
 
     def __str__(self) -> str:
         where = f"{self.peer[0]}:{self.peer[1]}" if self.peer[0] else str(self.listener)
-        return f"{where} {self.request.line}" if self.request else where
+        return f"{where} {self.shown}" if self.request else where
+
+    @property
+    def shown(self) -> str:
+        """The request line as logs may show it. There must be a request."""
+        assert self.request is not None
+        line = self.request.line
+        return f"{line.method} {self.worker.redaction.target(line.target)} {line.version}"
 
     def close(self) -> None:
         """Close the socket, and let go of what was kept for the next request."""
@@ -176,7 +186,7 @@ class Connection(Transport):
 
     def refuse(self, error: RemoteError) -> None:
         """They broke the protocol: answer, one warning line, close. Never waits."""
-        log.warning("Invalid request from ip=%s: %s", self.peer[0], error)
+        log.warning("Invalid request from ip=%s: %s", self.peer[0], self.worker.redaction.target(str(error)))
         self.worker.refused()
         self.dismiss(error.status)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final, NoReturn
 
 from monoceros import app
-from monoceros.ops import hooks, multiproc
+from monoceros.ops import hooks, log, multiproc
 from monoceros.ops.logger import Logs
 from monoceros.scoreboard import READY
 from monoceros.settings.table import Settings
@@ -35,6 +35,7 @@ def live(berth: Berth, choose: Callable[[app.Application], type[Worker]]) -> NoR
     member, settings = berth.member, berth.settings
     try:
         member.born()
+        log.identify(berth.generation, berth.number)
         error_log.info("Booting %s with pid: %d", berth.role, os.getpid())
         _prepare(settings, berth.logs)
         if berth.bequest is not None:

@@ -11,6 +11,7 @@ from monoceros.wire.events import RequestTimeout
 from monoceros.worker.acceptor import Acceptor
 from monoceros.worker.base import LAST_CALL, TICK, Berth, Worker
 from monoceros.worker.connection import CONTENT, HEAD, IDLE, LINGERING, SENDING, UNSET, Connection
+from monoceros.worker.slow import Watch
 from monoceros.worker.transport import RECV
 
 log = logging.getLogger("gunicorn.error")
@@ -43,6 +44,7 @@ class LoopWorker(Worker, Generic[C]):
     """A worker that waits for all its connections in one place. Kinds differ in that place."""
 
     acceptor: Acceptor
+    slow: Watch | None = None  # where `slow_request` asks for one
 
     def __init__(self, berth: Berth, application: Application) -> None:
         super().__init__(berth, application)

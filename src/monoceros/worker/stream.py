@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from monoceros.app import users_traceback
 from monoceros.gateway import asgi
+from monoceros.gateway.requestid import put_in_scope
 from monoceros.listener import Listener, Peer
+from monoceros.ops.jsonlines import current
 from monoceros.scoreboard import NEVER, clock
 from monoceros.wire.events import CONTINUE, NEED_DATA, Data, EndOfMessage, PeerGone, RemoteError, Request
 from monoceros.wire.h1 import BODY
@@ -144,6 +146,8 @@ class Stream(Watched):
         if began >= worker.ask_at:
             worker.look_back(self, began)
         self.waited = worker.wait
+        if worker.ids is not None:
+            self.request_id = worker.ids.decide(fields, self.peer[0])
         decision = fields.trust or worker.policy.apply(fields, self.peer[0])
         call: HTTPCall | WebSocketCall
         if fields.upgrade is not None and worker.sockets.wanted(request):
@@ -155,12 +159,17 @@ class Stream(Watched):
         else:
             call = self.call = HTTPCall(self, request)
             scope = asgi.scope(self._scope, request, decision)
+        if self.request_id is not None:
+            call.request_id = self.request_id
+            put_in_scope(scope, self.request_id)
         self.running = True
+        if worker.slow is not None:
+            worker.slow.wake()
         self.deadline = NEVER
         if fields.has_body:
             self._begin_content(call)
         self.unfinished += 1
-        task = worker.spawn(self._run(call, scope), line.target)
+        task = worker.spawn(self._run(call, scope), line.path)  # logs may show the name, so without the query
         if not task.done():
             call.task = task
             worker.tasks.add(task)
@@ -225,6 +234,8 @@ class Stream(Watched):
 
     async def _run(self, call: "HTTPCall | WebSocketCall", scope: asgi.Scope) -> None:
         """The task of a call. What goes wrong in the application ends here."""
+        if call.request_id is not None:
+            current.set(call.request_id)  # in this task only
         try:
             if self.worker.pre_request is not None:
                 self.worker.look_ahead(self)

@@ -24,6 +24,7 @@ from monoceros.worker.base import Berth
 from monoceros.worker.blocking import BlockingConnection
 from monoceros.worker.connection import CONTENT, HEAD, IDLE, LINGERING, SENDING, UNSET
 from monoceros.worker.loop import FLUSH, HEAD_RECV, LoopWorker, milliseconds
+from monoceros.worker.slow import ThreadWatch
 
 log = logging.getLogger("gunicorn.error")
 
@@ -52,6 +53,9 @@ class ThreadWorker(LoopWorker[BlockingConnection]):
         self.epoll = select.epoll()
         self.epoll.register(self.signals.fileno(), select.EPOLLIN)
         self.welcome()
+        if self.settings.slow_request:
+            self.slow = ThreadWatch(self, self.settings.slow_request, BlockingConnection._exchange.__code__)
+            self.slow.start()
         lead.start(self.settings.threads, self.lead, self._turns)
         self._lead_once()
         self._turns()

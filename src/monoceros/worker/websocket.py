@@ -206,7 +206,8 @@ class Socket:
             return
         host, port = self._stream.client
         where = f"{host}:{port}" if host else ""
-        self._sockets.log.info('%s - "WebSocket %s" %s', where, self._call.request.line.target, outcome)
+        target = self._stream.worker.redaction.target(self._call.request.line.target)
+        self._sockets.log.info('%s - "WebSocket %s" %s', where, target, outcome)
 
     # The client.
 

@@ -1,0 +1,245 @@
+"""Requests that run for too long: a line about each, once, while it still runs, with the stack that shows where it is.
+
+A thread of its own looks, since the others may be busy with just these requests. It looks when the next request is
+due, and while nothing runs it sleeps until it is woken, so that an idle worker stays idle.
+"""
+
+import asyncio
+import gc
+import inspect
+import logging
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING, Any, Final
+
+import monoceros
+
+if TYPE_CHECKING:
+    from monoceros.worker.aio import AsyncWorker
+    from monoceros.worker.connection import Connection
+    from monoceros.worker.loop import LoopWorker
+
+log = logging.getLogger("gunicorn.error")
+
+OURS: Final = str(Path(monoceros.__file__).parent)
+
+# Where many are slow at once, it is for one reason: so many stacks are shown each time we look.
+STACKS: Final = 16
+
+# How long a loop may take to answer before it counts as blocked, in seconds.
+BLOCKED: Final = 0.1
+
+# How many steps from a task to what it waits for are looked at.
+DEEPEST: Final = 200
+
+# A request: a connection serves many, each of which began at its own time.
+Run = tuple["Connection", float]
+
+
+class Watch:
+    """Looks after the requests of a worker; those that run for more than `limit` seconds are told of."""
+
+    def __init__(self, worker: "LoopWorker[Any]", limit: float) -> None:
+        self._worker = worker
+        self._limit = limit
+        self._told: set[Run] = set()
+        self._asleep = False
+        self._bell = threading.Event()
+
+    def start(self) -> None:
+        threading.Thread(target=self._live, name="monoceros-slow", daemon=True).start()
+
+    def wake(self) -> None:
+        """A request has begun, and its connection counts as running."""
+        if self._asleep:
+            self._asleep = False
+            self._bell.set()
+
+    def _live(self) -> None:
+        try:
+            while True:
+                pause = self.look(time.monotonic())
+                if pause is None:
+                    self._rest()
+                else:
+                    time.sleep(pause)
+        except Exception:
+            log.exception("This is an error of the server; slow requests are not watched any more")
+
+    def _rest(self) -> None:
+        self._bell.clear()
+        self._asleep = True
+        if self._runs():  # one that began before it could see that we sleep
+            self._asleep = False
+        else:
+            self._bell.wait()
+
+    def look(self, now: float) -> float | None:
+        """Tell of those that are due. Returns in how many seconds the next one may be, None if nothing runs."""
+        runs = self._runs()
+        self._told &= runs
+        waiting = runs - self._told
+        due = sorted((run for run in waiting if now - run[1] >= self._limit), key=lambda run: run[1])
+        if due:
+            self._told |= self.tell_of(due)
+        others = [self._limit - (now - run[1]) for run in waiting.difference(due)]
+        return max(0.001, min([self._limit, *others])) if runs else None
+
+    def _runs(self) -> set[Run]:
+        return {(connection, connection.began) for connection in self._worker.running() if self.counts(connection)}
+
+    def counts(self, connection: "Connection") -> bool:
+        """Is this a request of which one expects that it ends soon?"""
+        return connection.request is not None
+
+    def tell_of(self, due: list[Run]) -> set[Run]:
+        """Write the lines. Returns what need not be told again."""
+        raise NotImplementedError
+
+
+def tell(run: Run, stack: list[str] | None, more: str = "") -> None:
+    """The line of one request."""
+    connection, began = run
+    if connection.request is None or not log.isEnabledFor(logging.WARNING):
+        return
+    arguments = time.monotonic() - began, connection.shown, more
+    shown = f"Stack (most recent call last):\n{''.join(stack).rstrip()}" if stack else None
+    which = {"request_id": connection.request_id}
+    record = log.makeRecord(
+        log.name, logging.WARNING, __file__, 0, "Slow request, running for %.1f s: %s%s", arguments, None,
+        extra=which, sinfo=shown,
+    )  # fmt: skip
+    log.handle(record)
+
+
+class ThreadWatch(Watch):
+    """For requests that run on threads. `entry` is the code of the method of connections in which they do."""
+
+    def __init__(self, worker: "LoopWorker[Any]", limit: float, entry: CodeType) -> None:
+        super().__init__(worker, limit)
+        self._entry = entry
+
+    def tell_of(self, due: list[Run]) -> set[Run]:
+        """A connection counts as running a little longer than its request runs: then there is nothing to tell."""
+        stacks = dict(filter(None, map(self._running, sys._current_frames().values())))
+        told = [run for run in due if run[0] in stacks and run[0].began == run[1]]
+        for number, run in enumerate(told):
+            tell(run, formatted(stacks[run[0]]) if number < STACKS else None)
+        return set(told)
+
+    def _running(self, frame: FrameType | None) -> "tuple[Connection, list[FrameType]] | None":
+        """Which connection a thread serves, and its frames, the outermost first; None if it serves none."""
+        frames: list[FrameType] = []
+        while frame is not None:
+            if frame.f_code is self._entry:
+                return frame.f_locals["self"], frames[::-1]
+            frames.append(frame)
+            frame = frame.f_back
+        return None
+
+
+class LoopWatch(Watch):
+    """For requests that run in tasks of a loop, which `start` is called on.
+
+    The loop itself looks where its tasks are. If it does not come to that it is blocked, and the stack is its thread's.
+    """
+
+    _worker: "AsyncWorker"
+
+    def start(self) -> None:
+        self._thread = threading.get_ident()
+        super().start()
+
+    def counts(self, connection: Any) -> bool:
+        """A WebSocket that was accepted may last for as long as it likes."""
+        call = connection.call
+        return call is not None and not call.accepted
+
+    def tell_of(self, due: list[Run]) -> set[Run]:
+        loop, untold, answered = self._worker.loop, deque(due), threading.Event()
+        with suppress(RuntimeError):  # the loop is closed: the worker is about to end
+            loop.call_soon_threadsafe(self._tell_on_loop, untold, answered)
+            if not answered.wait(BLOCKED):
+                self._tell_beside(untold)
+        return set(due)
+
+    def _tell_on_loop(self, untold: deque[Run], answered: threading.Event) -> None:
+        answered.set()
+        number = 0
+        with suppress(IndexError):  # the thread and we take from the same queue, until it is empty
+            while True:
+                connection, began = run = untold.popleft()
+                call = getattr(connection, "call", None)
+                if call is None or connection.began != began:
+                    continue  # it has ended meanwhile
+                tell(run, formatted(frames_of(call.task)) if call.task and number < STACKS else None)
+                number += 1
+
+    def _tell_beside(self, untold: deque[Run]) -> None:
+        running = asyncio.current_task(self._worker.loop)
+        stack: list[str] | None = formatted(self._frames())
+        with suppress(IndexError):
+            while True:
+                connection, began = run = untold.popleft()
+                call = getattr(connection, "call", None)
+                if call is None or connection.began != began:
+                    continue
+                its_own = call.task is running or call.task is None
+                tell(run, stack, " (it blocks the event loop)" if its_own else " (the event loop is blocked)")
+                stack = None  # it is the same for all
+
+    def _frames(self) -> list[FrameType]:
+        """Those of the loop's thread, the outermost first, from where the loop was started."""
+        frames: list[FrameType] = []
+        frame = sys._current_frames().get(self._thread)
+        while frame is not None and frame.f_code is not type(self._worker).run.__code__:
+            frames.append(frame)
+            frame = frame.f_back
+        return frames[::-1]
+
+
+def frames_of(task: "asyncio.Task[Any]") -> list[FrameType]:
+    """The frames of a task that waits, and of what it waits for, the outermost first."""
+    frames: list[FrameType] = []
+    step: object = task.get_coro()
+    for _ in range(DEEPEST):
+        match step:
+            case asyncio.Task():
+                step = step.get_coro()
+                continue
+            case asyncio.Future() | None:
+                break
+        frame, inner = inside(step)
+        if frame is not None:
+            frames.append(frame)
+        step = inner
+    return frames
+
+
+def inside(step: object) -> tuple[FrameType | None, object]:
+    """The frame of something that is awaited, and what that awaits in turn."""
+    if inspect.iscoroutine(step):
+        return step.cr_frame, step.cr_await
+    if inspect.isgenerator(step):
+        return step.gi_frame, step.gi_yieldfrom
+    if inspect.isasyncgen(step):
+        return step.ag_frame, step.ag_await
+    # Iterators around one of these, or around a future, written in C: what they refer to can only be found so.
+    for each in gc.get_referents(step):
+        if inspect.isasyncgen(each) or inspect.iscoroutine(each) or isinstance(each, asyncio.Future):
+            return None, each
+    return None, None
+
+
+def formatted(frames: Iterable[FrameType]) -> list[str]:
+    """Lines for frames, the outermost first; without those of ours that lead to the application's."""
+    summary = traceback.StackSummary.extract((frame, frame.f_lineno) for frame in frames)
+    first = next((i for i, frame in enumerate(summary) if not frame.filename.startswith(OURS)), 0)
+    return traceback.StackSummary.from_list(summary[first:]).format()
