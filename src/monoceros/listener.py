@@ -9,8 +9,9 @@ import os
 import socket
 import stat
 import struct
+import sys
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Final
 
 from monoceros.settings.values import Address
@@ -39,6 +40,10 @@ GONE: Final = frozenset(
 KEEPALIVE_IDLE: Final = 60
 KEEPALIVE_INTERVAL: Final = 15
 KEEPALIVE_PROBES: Final = 4
+
+# struct tcp_info begins with eight bytes, behind which are words. The fifth, tcpi_unacked, is of a listening socket how
+# many connections are queued (tcp_get_info in net/ipv4/tcp.c).
+TCP_INFO_UNACKED: Final = 8 + 4 * 4
 
 Peer = tuple[str, int]  # address and port of a client; ("", 0) over a Unix socket
 
@@ -138,6 +143,17 @@ class Listener:
         except OSError:
             return  # a sandbox without socket filters: whoever comes in the last moment is reset
 
+    @property
+    def queued(self) -> int | None:
+        """How many connections wait to be accepted; None where the kernel does not tell, as of a Unix socket."""
+        if self.sock.family == socket.AF_UNIX:
+            return None
+        try:
+            info = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_UNACKED + 4)
+        except OSError:  # it is closed
+            return None
+        return int.from_bytes(info[TCP_INFO_UNACKED:], sys.byteorder)
+
     def shut(self) -> bool:
         """Refuse whoever comes, in all processes that have a copy. False as long as somebody waits to be accepted.
 
@@ -145,14 +161,10 @@ class Listener:
         """
         if not self.owned or not self.shared or self.sock.family == socket.AF_UNIX:
             return True
-        try:
-            # tcp(7): of a listening socket, the fourth word behind the first eight bytes is how many are queued.
-            info = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28)
-            if struct.unpack_from("I", info, 24)[0]:
-                return False
+        if self.queued:
+            return False
+        with suppress(OSError):  # shut or closed already
             self.sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            return True  # shut or closed already
         return True
 
     def close(self) -> None:

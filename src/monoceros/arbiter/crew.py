@@ -163,14 +163,16 @@ class Crew:
 
     def live(self, member: Member, number: int, generation: int, slot: scoreboard.Slot, bequest: int | None) -> None:
         """In the new process: the life of the worker, from which nobody comes back."""
-        server = self.server
+        server, listeners = self.server, self.listeners
+        for name in server.listeners.keys() - listeners.keys():
+            server.listeners[name].close()  # clients come to one crew, operators to the other
         berth = worker.Berth(
             number,
             generation,
             slot,
             self.scoreboard,
             self.settings,
-            self.listeners,
+            listeners,
             server.pid,
             self.bell,
             member,

@@ -1,8 +1,6 @@
 """What the master tells statsD: how many workers there are, and how many connections wait to be accepted."""
 
 import logging
-import socket
-import struct
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
@@ -16,11 +14,6 @@ error_log = logging.getLogger("gunicorn.error")
 
 # How often to tell of the backlog, in milliseconds.
 PERIOD: Final = 1_000
-
-# In the kernel's struct tcp_info, 8 bytes and then 32-bit numbers, of which the fifth (tcpi_unacked) is the length of
-# the queue where the socket listens, see tcp_get_info in net/ipv4/tcp.c.
-TCP_INFO_SIZE: Final = 104
-TCPI_UNACKED: Final = 8 + 4 * 4
 
 
 class Gauges:
@@ -48,7 +41,7 @@ class Gauges:
             return NEVER
         if now >= self._next:
             self._next = now + PERIOD
-            waiting = backlog(server.listeners.values())
+            waiting = backlog(server.listeners.at(settings.bind).values())
             if waiting is not None:
                 self._say(server, f"socket backlog: {waiting}", "gunicorn.backlog", waiting, "histogram")
         return self._next
@@ -63,8 +56,5 @@ class Gauges:
 
 def backlog(listeners: Iterable[Listener]) -> int | None:
     """How many connections wait to be accepted at TCP sockets, None if there are none of these."""
-    tcp = [listener.sock for listener in listeners if listener.sock.family in (socket.AF_INET, socket.AF_INET6)]
-    if not tcp:
-        return None
-    infos = [sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_SIZE) for sock in tcp]
-    return sum(int(struct.unpack_from("=I", info, TCPI_UNACKED)[0]) for info in infos)
+    known = [queued for listener in listeners if (queued := listener.queued) is not None]
+    return sum(known) if known else None
