@@ -10,6 +10,7 @@ from monoceros.scoreboard import (
     BUCKETS,
     BUSY,
     CALM,
+    CHANGES,
     CONNECTIONS,
     CPU,
     DEADLINE,
@@ -191,6 +192,15 @@ def test_reading_while_workers_come_and_go() -> None:
         assert last <= seen <= last + 3000
         last = seen
     assert requests(board.read().totals) == 3000
+
+
+def test_reading_what_a_dead_arbiter_has_left() -> None:
+    board = Scoreboard(1)
+    slot = board.take()
+    assert slot is not None
+    slot[STATE], slot[CALM + 2] = READY, 5
+    board.server[CHANGES] += 1
+    assert requests(board.read().totals) == 5
 
 
 def test_the_remark() -> None:

@@ -66,6 +66,10 @@ def after(seconds: float) -> int:
     return clock() + int(seconds * 1000) if seconds > 0 else NEVER
 
 
+# How often to read again what has changed meanwhile; the arbiter needs less than a millisecond for it.
+TRIES: Final = 1_000
+
+
 # The words of the server itself, which the arbiter writes: how many slots were in use at the most; whether it is about
 # to stop (`drain_delay`, or the stop itself); the present generation, and how many workers there should be; when it
 # was started, and until when it will have looked around again; how many workers were started, were killed for missing
@@ -131,9 +135,12 @@ class Scoreboard:
         server[CHANGES] += 1
 
     def read(self) -> Reading:
-        """All of it, so that no worker's counts are missed or seen twice when it goes meanwhile."""
+        """All of it, so that no worker's counts are missed or seen twice when it goes meanwhile.
+
+        Unless the arbiter has died in the middle of that: then it is as it was left.
+        """
         server = self.server
-        while True:
+        for _ in range(TRIES):
             before = server[CHANGES]
             used = [slot.tolist() for slot in self.slots[: server[USED]]]
             gone, words = self.gone.tolist(), server.tolist()
