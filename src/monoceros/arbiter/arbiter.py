@@ -176,15 +176,8 @@ class Arbiter(Server):
         self.report.look(self)
         now = clock()
         soonest = LENIENT_LOOK if now < self._lenient_until else 0.0
-        due = (
-            min(
-                self._stop_at,
-                self.report.due,
-                self.gauges.tell(self, now),
-                now + SUCCESSION_LOOK if self.master_pid else NEVER,
-            )
-            - now
-        )
+        succession_at = now + SUCCESSION_LOOK if self.master_pid else NEVER
+        due = min(self._stop_at, self.report.due, self.gauges.tell(self, now), succession_at) - now
         wake = min(self.children.next_wake(now), self.annex.children.next_wake(now))
         self._wait(max(soonest, min(wake, max(0, due) / 1000)))
 
