@@ -106,8 +106,8 @@ def test_a_reload_says_when_it_begins(manager: socket.socket, notifier: Notifier
 
 
 def test_a_status_is_one_line(manager: socket.socket, notifier: Notifier) -> None:
-    notifier.status("one\nMAINPID=1\r\ntwo\udcff")
-    assert told(manager) == ["STATUS=one MAINPID=1 two\\udcff"]
+    notifier.stopping("one\nMAINPID=1\r\ntwo\udcff")
+    assert told(manager) == ["STOPPING=1", "STATUS=one MAINPID=1 two\\udcff"]
 
 
 def test_an_abstract_socket() -> None:

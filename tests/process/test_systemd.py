@@ -73,7 +73,7 @@ def test_ready_when_somebody_serves(serve: Serve, systemd: Systemd) -> None:
 def test_never_ready(serve: Serve, systemd: Systemd) -> None:
     server = serve("-w", "2", "app:missing", env=systemd.env, files=FILES)
     assert server.wait() == 4
-    assert systemd.hears() == {"STOPPING": "1"}
+    assert systemd.hears() == {"STOPPING": "1", "STATUS": "App failed to load."}
     assert systemd.hears_nothing()
 
 

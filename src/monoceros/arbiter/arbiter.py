@@ -102,7 +102,7 @@ class Arbiter(Server):
         except Halt as halt:
             status, reason = halt.status, str(halt)
             self.launcher.unfollow()  # the rest it is told at the end
-            self._stop(quick=bool(status))
+            self._stop(reason if status else "", quick=bool(status))
             level = logging.ERROR if status else logging.INFO
             error_log.log(level, "Shutting down: %s", self.name)
             if reason:
@@ -110,7 +110,7 @@ class Arbiter(Server):
         except Exception:
             # The workers go in order; the status is what Gunicorn exits with.
             error_log.exception("Unhandled exception in main loop")
-            self._stop(quick=False)
+            self._stop(reason, quick=False)
         finally:
             self._farewell()
         self.launcher.failed(status, f"Error: {reason or 'it was told to stop'}")
@@ -337,7 +337,7 @@ class Arbiter(Server):
         error_log.info("Serving on for %g s before the stop", self.settings.drain_delay)
 
     def _on_quit(self) -> None:
-        self._stop(quick=True)
+        self._stop("", quick=True)
         raise Halt("", 0)
 
     def _on_hup(self) -> None:
@@ -386,8 +386,8 @@ class Arbiter(Server):
 
     # The end.
 
-    def _stop(self, *, quick: bool) -> None:
+    def _stop(self, failure: str, *, quick: bool) -> None:
         """Let the workers finish, once, and wait until they are gone."""
         if not self._stopping:
             self._stopping = True
-            end.stop(self, quick=quick)
+            end.stop(self, failure, quick=quick)

@@ -24,9 +24,12 @@ HURRY: Final = 2.0
 PUT_OFF: Final = 1_000
 
 
-def stop(server: "Arbiter", *, quick: bool) -> None:
-    """Let the workers finish, and wait until they are gone; whoever asks how it is hears of that until the end."""
-    server.report.stopping(server.reexec_pid)
+def stop(server: "Arbiter", failure: str, *, quick: bool) -> None:
+    """Let the workers finish, and wait until they are gone; whoever asks how it is hears of that until the end.
+
+    `failure` says what has gone wrong, if that is why.
+    """
+    server.report.stopping(server.reexec_pid, failure)
     if server.watcher is not None:
         server.watcher.close()
     server.children.target = 0

@@ -79,10 +79,10 @@ class Report:
         """We serve on for a while, but clients had better be sent elsewhere."""
         self._board.server[LEAVING] = 1
 
-    def stopping(self, successor: int) -> None:
-        """The end begins. `successor` is the pid of the master that serves on, 0 if there is none."""
+    def stopping(self, successor: int, failure: str) -> None:
+        """The end begins, of a `failure` if it is not "". `successor` is the pid of the master that serves on, or 0."""
         self.leaving()
         if successor:
             self._notifier.mainpid(successor)
         else:
-            self._notifier.stopping()
+            self._notifier.stopping(failure)

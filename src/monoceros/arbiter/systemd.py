@@ -70,13 +70,9 @@ class Notifier:
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._tell("RELOADING=1", f"MONOTONIC_USEC={now}")
 
-    def stopping(self) -> None:
-        """We are about to leave."""
-        self._tell("STOPPING=1")
-
-    def status(self, text: str) -> None:
-        """One line that `systemctl status` shows."""
-        self._tell(*_status(text))
+    def stopping(self, status: str = "") -> None:
+        """We are about to leave; `status` says why, if that is a failure."""
+        self._tell("STOPPING=1", *_status(status))
 
     def watchdog(self) -> None:
         """We are alive."""
