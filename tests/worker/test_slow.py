@@ -13,7 +13,8 @@ import pytest
 from monoceros.worker.blocking import BlockingConnection
 from monoceros.worker.connection import Connection
 from monoceros.worker.loop import LoopWorker
-from monoceros.worker.slow import Run, ThreadWatch, Watch, formatted, frames_of
+from monoceros.worker.slow import Run, ThreadWatch, Watch, formatted
+from monoceros.worker.slowtasks import frames_of
 from server import wait_for
 from worker.line import GET, Line
 

@@ -27,7 +27,7 @@ from monoceros.worker.base import Berth
 from monoceros.worker.connection import HEAD
 from monoceros.worker.loop import FLUSH, LoopWorker, milliseconds
 from monoceros.worker.member import Outcome
-from monoceros.worker.slow import LoopWatch
+from monoceros.worker.slowtasks import LoopWatch
 from monoceros.worker.stream import Stream
 from monoceros.worker.tally import Tally
 from monoceros.worker.websocket import Sockets, WebSocketCall
