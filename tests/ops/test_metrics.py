@@ -43,7 +43,7 @@ def samples(text: bytes) -> dict[str, float]:
 
 
 def test_families(board: Scoreboard) -> None:
-    text, content_type = metrics.render(board.read(), "")
+    text, content_type = metrics.render(board.read(), "", set())
     assert content_type.startswith("text/plain; version=0.0.4")
     found = samples(text)
     assert found["monoceros_responses_total,code=2xx"] == 4
@@ -56,7 +56,7 @@ def test_families(board: Scoreboard) -> None:
 
 
 def test_histograms(board: Scoreboard) -> None:
-    found = samples(metrics.render(board.read(), "")[0])
+    found = samples(metrics.render(board.read(), "", set())[0])
     below = [
         found[f"monoceros_request_duration_seconds_bucket,le={bound}"] for bound in ("0.125", "0.25", "0.5", "4.0")
     ]
@@ -69,16 +69,16 @@ def test_histograms(board: Scoreboard) -> None:
 
 
 def test_openmetrics(board: Scoreboard) -> None:
-    text, content_type = metrics.render(board.read(), OPENMETRICS)
+    text, content_type = metrics.render(board.read(), OPENMETRICS, set())
     assert content_type.startswith("application/openmetrics-text")
     assert text.endswith(b"# EOF\n")
     assert {family.name for family in parse_openmetrics(text.decode())} >= {"monoceros_responses", "monoceros_workers"}
 
 
 def test_counts_outlive_workers(board: Scoreboard) -> None:
-    before = samples(metrics.render(board.read(), "")[0])
+    before = samples(metrics.render(board.read(), "", set())[0])
     board.release(board.slots[0])
-    after = samples(metrics.render(board.read(), "")[0])
+    after = samples(metrics.render(board.read(), "", set())[0])
     for name, value in before.items():
         if name.partition(",")[0].endswith(("_total", "_bucket", "_count", "_sum")):
             assert after[name] == value, name
@@ -93,4 +93,37 @@ def test_an_applications_metrics_beside_ours(
     for hits in (3, 4):
         code = f"from prometheus_client import Counter; Counter('hits', 'Hits.').inc({hits})"
         subprocess.run([sys.executable, "-c", code], check=True)
-    assert samples(metrics.render(board.read(), "")[0])["hits_total"] == 7
+    assert samples(metrics.render(board.read(), "", set())[0])["hits_total"] == 7
+
+
+@pytest.mark.parametrize("content", [b"abc", b"\xff\0\0\0" * 40], ids=["cut off", "something else"])
+def test_what_cannot_be_read_is_left_out(
+    board: Scoreboard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, content: bytes
+) -> None:
+    """The rest is shown, and the log says so once, though it is asked for each few seconds."""
+    monkeypatch.setenv(multiproc.VARIABLE, str(tmp_path))
+    subprocess.run(
+        [sys.executable, "-c", "from prometheus_client import Counter; Counter('hits', 'Hits.').inc(3)"], check=True
+    )
+    (tmp_path / "counter_1.db").write_bytes(content)
+    (tmp_path / "counter_2.db").write_bytes(b"")  # as one is while the library makes it
+    (tmp_path / "counter_3.db").mkdir()
+    (tmp_path / "counter_4.db").symlink_to("nowhere")
+    told: set[str] = set()
+    for _ in range(3):
+        found = samples(metrics.render(board.read(), "", told)[0])
+        assert found["hits_total"] == 3
+        assert "monoceros_workers_wanted" in found
+    assert [record.getMessage().partition(": ")[2].partition(": ")[0] for record in caplog.records] == [
+        f"cannot read {tmp_path}/counter_1.db"
+    ]
+
+
+def test_without_the_directory(
+    board: Scoreboard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(multiproc.VARIABLE, str(tmp_path / "gone"))
+    told: set[str] = set()
+    for _ in range(2):
+        assert "monoceros_workers_wanted" in samples(metrics.render(board.read(), "", told)[0])
+    assert [record.getMessage().count("No such file") for record in caplog.records] == [1]

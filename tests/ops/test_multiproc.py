@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +46,19 @@ def test_who_needs_it(settings: Settings, there: bool) -> None:
     environ: dict[str, str] = {}
     directory = prepared(settings, environ)
     assert (VARIABLE in environ) is there
+    directory.remove()
+
+
+def test_it_is_made_again_for_the_next_worker(caplog: pytest.LogCaptureFixture) -> None:
+    """Something may clean up what has not been touched for a while."""
+    directory = prepared(MANY, environ := {})
+    path = Path(environ[VARIABLE])
+    (path / "counter_7.db").write_bytes(b"")
+    directory.bury(7)
+    shutil.rmtree(path)
+    assert directory.bequeath() is None
+    assert path.is_dir()
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
     directory.remove()
 
 

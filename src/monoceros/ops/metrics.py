@@ -98,10 +98,11 @@ def available() -> bool:
     return importlib.util.find_spec("prometheus_client") is not None
 
 
-def render(reading: Reading, accept: str) -> tuple[bytes, str]:
+def render(reading: Reading, accept: str, told: set[str]) -> tuple[bytes, str]:
     """The metrics as text in the format that `accept` (an HTTP field) prefers, and its content type. Raises `Missing`.
 
-    Beside ours stand those of the application, if it uses prometheus_client.
+    Beside ours stand those of the application, if it uses prometheus_client. Of files of it that cannot be read, the
+    error log says so, and `told` remembers it.
     """
     try:
         from prometheus_client import CollectorRegistry
@@ -110,9 +111,9 @@ def render(reading: Reading, accept: str) -> tuple[bytes, str]:
         raise Missing(EXTRA) from None
     registry = CollectorRegistry()
     registry.register(Ours(reading))
-    directory = os.environ.get(multiproc.VARIABLE, "")
-    if os.path.isdir(directory):
-        registry.register(multiproc.applications(directory))
+    directory = os.environ.get(multiproc.VARIABLE)
+    if directory:
+        registry.register(multiproc.Reader(directory, told))
     encode, content_type = choose_encoder(accept)
     return encode(registry), content_type
 

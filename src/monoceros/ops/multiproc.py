@@ -8,22 +8,32 @@ files are handed to the next worker, which goes on counting where they stopped. 
 
 import glob
 import importlib.util
+import logging
 import os
 import shutil
+import struct
 import tempfile
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from monoceros.settings.table import Settings
 
 if TYPE_CHECKING:
-    from prometheus_client.registry import Collector
+    from prometheus_client import Metric
+
+log = logging.getLogger("gunicorn.error")
 
 VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 # How often to read again what another process has renamed meanwhile.
 TRIES: Final = 10
+
+# Where the user or the group that runs us keeps a file.
+NOBODY: Final = (-1, -1)
+
+# What the library raises for a file that is cut off, or that something else than the library has written.
+BROKEN: Final = (AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError, struct.error)
 
 
 class Directory:
@@ -32,6 +42,7 @@ class Directory:
     def __init__(self) -> None:
         self.path: str | None = None
         self._ours = False
+        self._owner = NOBODY
         self._estate: list[int] = []  # the pids of dead workers whose files nobody has yet
         self._heirs: dict[int, int] = {}  # who was to have whose
 
@@ -49,12 +60,29 @@ class Directory:
         elif settings.workers > 1 or settings.admin_bind:
             self.path = environ[VARIABLE] = tempfile.mkdtemp(prefix="monoceros-prometheus-")
             self._ours = True
-        if self._ours and self.path and (settings.user is not None or settings.group is not None):
-            os.chown(self.path, *(-1 if owner is None else owner for owner in (settings.user, settings.group)))
+        self._owner = (-1 if settings.user is None else settings.user, -1 if settings.group is None else settings.group)
+        if self._ours:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        if self.path is not None and self._owner != NOBODY:
+            os.chown(self.path, *self._owner)
 
     def bequeath(self) -> int | None:
-        """The pid of a dead worker whose files the next one is to have."""
+        """The pid of a dead worker whose files the next one is to have. The directory is there, if that is possible."""
+        if self._ours and self.path is not None and not os.path.isdir(self.path):
+            self._make_again(self.path)
         return self._estate.pop(0) if self._estate else None
+
+    def _make_again(self, path: str) -> None:
+        """Else no worker that counts something could boot any more."""
+        log.error("%s has been removed, and with it the metrics of the application. It is made again", path)
+        self._estate.clear()
+        try:
+            os.mkdir(path, 0o700)
+            self._hand_over()
+        except OSError as problem:
+            log.error("Cannot make %s: %s", path, problem.strerror)
 
     def bequeathed(self, dead: int, heir: int) -> None:
         """The next one is there."""
@@ -86,21 +114,69 @@ def inherit(path: str, dead: int, pid: int) -> None:
             os.rename(file, f"{file.removesuffix(f'_{dead}.db')}_{pid}.db")
 
 
-def applications(path: str) -> "Collector":
-    """What an application's metrics are, over all workers, for a registry of prometheus_client."""
-    from prometheus_client.multiprocess import MultiProcessCollector
+class Reader:
+    """Reads what the workers have written. What cannot be read is left out; the error log says so once for each path.
 
-    class Patient(MultiProcessCollector):
-        """Reads again where a new worker has taken over a file meanwhile."""
+    `told` are the paths of which it has said so. Any thread may read.
+    """
 
-        def describe(self) -> list[Any]:
-            """Nothing: else all would be read twice."""
+    def __init__(self, path: str, told: set[str]) -> None:
+        from prometheus_client.multiprocess import MultiProcessCollector
+
+        self._path = path
+        self._told = told
+        self._merge = MultiProcessCollector.merge
+
+    def describe(self) -> list[Any]:
+        """Nothing: else a registry of prometheus_client would read all twice."""
+        return []
+
+    def collect(self) -> "Iterable[Metric]":
+        """The metrics of the application over all workers. Reads again where one has taken over a file meanwhile."""
+        for _ in range(TRIES):
+            with suppress(FileNotFoundError):
+                files = self._files()
+                try:
+                    return self._sum(files)
+                except FileNotFoundError:
+                    raise
+                except BROKEN:
+                    return self._sum([file for file in files if self._readable(file)])
+        return []
+
+    def _sum(self, files: list[str]) -> "Iterable[Metric]":
+        found: Iterable[Metric] = self._merge(files)  # type: ignore[no-untyped-call]
+        return found
+
+    def _files(self) -> list[str]:
+        """Those with something in them: one that is being made is empty for a moment."""
+        try:
+            with os.scandir(self._path) as entries:
+                return [entry.path for entry in entries if entry.name.endswith(".db") and has_content(entry)]
+        except OSError as problem:
+            self._complain(self._path, problem)
             return []
 
-        def collect(self) -> Any:
-            for _ in range(TRIES - 1):
-                with suppress(FileNotFoundError):
-                    return super().collect()  # type: ignore[no-untyped-call]
-            return super().collect()  # type: ignore[no-untyped-call]
+    def _readable(self, file: str) -> bool:
+        """Whether the library can read the file. Raises FileNotFoundError."""
+        try:
+            self._sum([file])
+        except FileNotFoundError:
+            raise
+        except BROKEN as problem:
+            self._complain(file, problem)
+            return False
+        return True
 
-    return Patient(None, path)  # type: ignore[no-untyped-call]
+    def _complain(self, where: str, problem: Exception) -> None:
+        if where not in self._told:
+            self._told.add(where)
+            log.error("Metrics of the application are left out: cannot read %s: %s", where, problem)
+
+
+def has_content(entry: "os.DirEntry[str]") -> bool:
+    """Whether it is a file with something in it."""
+    try:
+        return entry.is_file() and entry.stat().st_size > 0
+    except FileNotFoundError:
+        return False

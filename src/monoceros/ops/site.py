@@ -40,6 +40,7 @@ class Site:
         self._board = board
         self._settings = settings
         self._pid = pid
+        self._told: set[str] = set()  # which files it is known of that they cannot be read
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -85,7 +86,7 @@ class Site:
         """In a thread, since the metrics of an application may be many, and health must be answered meanwhile."""
         accept = next((value for name, value in scope["headers"] if name == b"accept"), b"").decode("latin-1")
         try:
-            body, content_type = await asyncio.to_thread(metrics.render, self._board.read(), accept)
+            body, content_type = await asyncio.to_thread(metrics.render, self._board.read(), accept, self._told)
         except metrics.Missing as missing:
             return Answer(501, f"{missing}\n".encode())
         return Answer(200, body, content_type)
