@@ -8,11 +8,13 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable
+from contextlib import ExitStack
 from itertools import pairwise
 
 import httpx
 import pytest
 
+from monoceros.arbiter.annex import CONNECTIONS
 from process.admin import Admin, site_of
 from process.apps import FILES, asgi, make_gate, open_gate
 from process.load import Load, wrk
@@ -131,6 +133,34 @@ def test_a_failed_reload_is_told_of(serve: Serve, admin: Admin) -> None:
     server.signal(signal.SIGHUP)
     told = admin.expect(lambda told: told["generation"] == 3 and not told["reloads"]["last_failure"], "a good one")
     assert told["reloads"] == {"asked": 2, "failed": 1, "last_failure": None}
+
+
+def test_there_is_room_for_a_probe(serve: Serve, admin: Admin) -> None:
+    """Though others have come before it, more than there is room for, who begin a request and do not end it."""
+    server = serve("app:app", *admin.flags, files=FILES).ready()
+    admin.ready()
+    with ExitStack() as others:
+        for number in range(CONNECTIONS + 20):
+            other = others.enter_context(socket.create_connection(("127.0.0.1", admin.port), timeout=10))
+            other.sendall(b"GET /stats HTTP/1.1\r\n"[: number % 8])
+        with httpx.Client(trust_env=False, timeout=5) as probe:
+            assert probe.get(f"http://127.0.0.1:{admin.port}/health/ready").status_code == 200
+    assert server.stop() == 0
+
+
+def test_no_websocket(serve: Serve, admin: Admin) -> None:
+    """Whoever asks for one gets the page, as HTTP has it."""
+    server = serve("app:app", *admin.flags, files=FILES).ready()
+    admin.ready()
+    upgrade = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    assert admin.get("/health/live", **upgrade).text == "ok\n"
+    assert server.stop() == 0
+    assert "ERROR" not in server.stderr
 
 
 def test_it_is_replaced_when_it_dies(serve: Serve, admin: Admin) -> None:

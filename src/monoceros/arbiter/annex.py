@@ -14,14 +14,15 @@ if TYPE_CHECKING:
 
 error_log = logging.getLogger("gunicorn.error")
 
-# How many connections it takes: a handful of scrapers and probes, and who else may reach it.
-CONNECTIONS: Final = 100
+# How many connections it keeps: those of a handful of scrapers and probes, and of who else may reach it. Further ones
+# take the place of those that ask nothing.
+CONNECTIONS: Final = 500
 
 # Settings that are about the application and who uses it.
 OTHERS: Final = (
     *(name for name, row in ROWS.items() if row.section == "Server Hooks"),
-    *("asgi_loop", "headers", "limit_concurrency", "max_requests", "max_worker_lifetime", "max_worker_memory"),
-    *("preload_app", "raw_env", "reload", "root_path", "spew", "threads", "timeout", "ws"),
+    *("asgi_loop", "headers", "keepalive", "limit_concurrency", "max_requests", "max_worker_lifetime"),
+    *("max_worker_memory", "preload_app", "raw_env", "reload", "root_path", "spew", "threads", "timeout"),
 )
 
 
@@ -41,7 +42,7 @@ class Annex(Crew):
     def settings(self) -> Settings:
         settings = self.server.settings
         fixed = {name: ROWS[name].default for name in OTHERS}
-        return replace(settings, **fixed, asgi_lifespan="off", worker_connections=CONNECTIONS)
+        return replace(settings, **fixed, asgi_lifespan="off", ws="none", worker_connections=CONNECTIONS)
 
     @property
     def listeners(self) -> Listeners:
