@@ -81,7 +81,7 @@ def test_no_application(tmp_path: Path, args: list[str]) -> None:
             {"MONOCEROS_ACCESS_LOG_FORMAT": "%"},
             "access_log_format = '%' (environment variable MONOCEROS_ACCESS_LOG_FORMAT): '%' at 0",
         ),
-        (["-k", "gevent", "myapp:app"], {}, "worker_class = 'gevent' (--worker-class): gevent workers are not"),
+        (["-k", "eventlet", "myapp:app"], {}, "worker_class = 'eventlet' (--worker-class): eventlet workers are not"),
     ],
 )
 def test_wrong_settings_are_one_line(tmp_path: Path, args: list[str], environ: dict[str, str], message: str) -> None:

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Final
 
-from monoceros import app
+from monoceros import app, worker
 from monoceros.ops import access, logger
 from monoceros.settings import Settings, SettingsError, aliases
 from monoceros.settings.load import load
@@ -100,8 +100,10 @@ def check(settings: Settings) -> int:
     logger.class_of(settings)
     if settings.wsgi_app is None:
         return 0 if settings.print_config else complain(NO_APPLICATION, SettingsError.status)
+    kind = aliases.kind(settings)
+    worker.prepare_to_load(kind)
     try:
-        app.agree(app.find(settings), aliases.kind(settings), settings.wsgi_app)
+        app.agree(app.find(settings), kind, settings.wsgi_app)
     except app.BootError as error:
         return complain(str(error), error.status)
     except (Exception, SystemExit):  # anything that a user's module can do when it is imported

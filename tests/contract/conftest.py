@@ -17,6 +17,7 @@ APPS = Path(__file__).parent / "apps"
 KINDS = {
     "sync": ("-k", "sync", "--pythonpath", str(APPS)),
     "gthread": ("-k", "gthread", "--threads", "4", "--pythonpath", str(APPS)),
+    "gevent": ("-k", "gevent", "--pythonpath", str(APPS)),
     "asgi": ("-k", "asgi", "--pythonpath", str(APPS / "asgi")),
 }
 

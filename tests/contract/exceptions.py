@@ -26,6 +26,7 @@ CALLABLE = r"(Exception in ASGI application|ASGI callable returned without \w+ r
 WORDS = {
     "sync": Words(),
     "gthread": Words(),
+    "gevent": Words(),
     "asgi": Words(failed=CALLABLE, cut_off="Disconnected"),
 }
 

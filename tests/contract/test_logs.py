@@ -240,8 +240,10 @@ def test_the_environ_tells_threads(server: Server, kind: str) -> None:
     with client(server) as connection:
         answer = connection.ask(b"GET /environ HTTP/1.1\r\nHost: a\r\n\r\n")
     environ = json.loads(answer.body)
-    expected = {"sync": (False, False), "gthread": (True, False), "asgi": (None, None)}  # not a question in ASGI
-    assert (environ.get("wsgi.multithread"), environ.get("wsgi.multiprocess")) == expected[kind]
+    threads = {"sync": (False, False), "gthread": (True, False), "gevent": (True, False)}
+    assert (environ.get("wsgi.multithread"), environ.get("wsgi.multiprocess")) == threads.get(
+        kind, (None, None)
+    )  # not a question in ASGI
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])

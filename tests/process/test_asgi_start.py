@@ -87,7 +87,10 @@ framework = Framework()
     assert int(server.get("/").text) in server.workers()
 
 
-@pytest.mark.parametrize(("kind", "preload"), [("sync", []), ("gthread", []), ("gthread", ["--preload"])])
+@pytest.mark.parametrize(
+    ("kind", "preload"),
+    [("sync", []), ("gthread", []), ("gthread", ["--preload"]), ("gevent", []), ("gevent", ["--preload"])],
+)
 def test_a_worker_that_cannot_serve_it(serve: Serve, kind: str, preload: list[str]) -> None:
     server = serve("-k", kind, "app:app", *preload, files=asgi())
     assert server.wait() == 3

@@ -19,7 +19,12 @@ CLIENTS = 64
 WORKERS = 4
 AT_MOST = 1.5  # times the mean
 
-OPTIONS = {"sync": ["-k", "sync"], "gthread": ["-k", "gthread", "--threads", "4"], "asgi": ["-k", "asgi"]}
+OPTIONS = {
+    "sync": ["-k", "sync"],
+    "gthread": ["-k", "gthread", "--threads", "4"],
+    "gevent": ["-k", "gevent"],
+    "asgi": ["-k", "asgi"],
+}
 
 WORK = """
 async def at_work(scope, receive, send):
@@ -38,7 +43,9 @@ def imbalance(shares: Counter[int], workers: int = WORKERS) -> float:
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize(("kind", "seconds"), [("sync", "0.005"), ("gthread", "0.02"), ("asgi", "0.05")])
+@pytest.mark.parametrize(
+    ("kind", "seconds"), [("sync", "0.005"), ("gthread", "0.02"), ("gevent", "0.05"), ("asgi", "0.05")]
+)
 def test_connections_and_requests_are_spread(serve: Serve, kind: str, seconds: str) -> None:
     """Each call takes its time, so that the workers' shares are not those that the kernel gives them of two cores."""
     server = start(serve, *OPTIONS[kind])

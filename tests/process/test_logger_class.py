@@ -67,7 +67,7 @@ OUT = {
 }
 
 
-@pytest.mark.parametrize("kind", ["sync", "gthread", "asgi"])
+@pytest.mark.parametrize("kind", ["sync", "gthread", "gevent", "asgi"])
 @pytest.mark.parametrize("base", ["ours", "gunicorns"])
 def test_a_logger_class(tmp_path: Path, kind: str, base: str) -> None:
     """The same class writes the same lines as with Gunicorn."""
@@ -213,7 +213,7 @@ def test_a_syslog_that_hangs_keeps_nobody_from_being_served(tmp_path: Path) -> N
             assert server.stop() == 0
 
 
-@pytest.mark.parametrize("kind", ["sync", "gthread", "asgi"])
+@pytest.mark.parametrize("kind", ["sync", "gthread", "gevent", "asgi"])
 def test_backlog(tmp_path: Path, kind: str) -> None:
     files = {"app.py": ASGI_APP if kind == "asgi" else WSGI}
     with ear("udp", tmp_path) as statsd:

@@ -57,8 +57,13 @@ async def app(scope, receive, send):
 
 KINDS = pytest.mark.parametrize(
     ("args", "app"),
-    [(["-k", "sync"], WSGI), (["-k", "gthread", "--threads", "4"], WSGI), (["-k", "asgi"], ASGI)],
-    ids=["sync", "gthread", "asgi"],
+    [
+        (["-k", "sync"], WSGI),
+        (["-k", "gthread", "--threads", "4"], WSGI),
+        (["-k", "gevent"], WSGI),
+        (["-k", "asgi"], ASGI),
+    ],
+    ids=["sync", "gthread", "gevent", "asgi"],
 )
 
 

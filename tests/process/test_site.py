@@ -24,8 +24,13 @@ Serve = Callable[..., Server]
 
 KINDS = pytest.mark.parametrize(
     ("args", "files"),
-    [(["-k", "sync"], FILES), (["-k", "gthread", "--threads", "4"], FILES), (["-k", "asgi"], asgi())],
-    ids=["sync", "gthread", "asgi"],
+    [
+        (["-k", "sync"], FILES),
+        (["-k", "gthread", "--threads", "4"], FILES),
+        (["-k", "gevent"], FILES),
+        (["-k", "asgi"], asgi()),
+    ],
+    ids=["sync", "gthread", "gevent", "asgi"],
 )
 
 

@@ -25,6 +25,12 @@ from monoceros.settings.table import ROWS
         ("gthread", 1, "gthread"),
         ("thread", 4, "gthread"),
         ("gunicorn.workers.gthread.ThreadWorker", 4, "gthread"),
+        ("gevent", 4, "gevent"),
+        ("gevent_wsgi", 1, "gevent"),
+        ("gevent_pywsgi", 1, "gevent"),
+        ("gunicorn.workers.ggevent.GeventWorker", 1, "gevent"),
+        ("gunicorn.workers.ggevent:GeventPyWSGIWorker", 1, "gevent"),
+        ("egg:gunicorn#gevent", 1, "gevent"),
         ("asgi", 1, "asgi"),
         ("gunicorn.workers.gasgi.ASGIWorker", 4, "asgi"),
         ("uvicorn.workers.UvicornWorker", 1, "asgi"),
@@ -43,7 +49,6 @@ def test_what_is_not_given_is_auto() -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("gevent", "gevent workers are not available yet"),
         ("gunicorn.workers.geventlet.EventletWorker", "eventlet workers are not available yet"),
         ("tornado", "tornado workers are not available yet"),
         ("gthraed", "no such kind of worker; did you mean gthread?"),
@@ -56,7 +61,7 @@ def test_what_is_not_served(name: str, reason: str) -> None:
     settings = Settings(worker_class=name, origins={"worker_class": "--worker-class"})
     with pytest.raises(SettingsError) as caught:
         kind(settings)
-    expected = f"worker_class = '{name}' (--worker-class): {reason} (this version has sync, gthread and asgi)"
+    expected = f"worker_class = '{name}' (--worker-class): {reason} (this version has sync, gthread, asgi and gevent)"
     assert str(caught.value) == expected
     assert caught.value.status == 1
 
@@ -99,4 +104,4 @@ def test_uvicorns_own_flags_are_known() -> None:
 
 
 def test_the_table_knows_only_kinds() -> None:
-    assert set(WORKER_CLASSES.values()) == {"auto", "sync", "gthread", "asgi", *LATER}
+    assert set(WORKER_CLASSES.values()) == {"auto", "sync", "gthread", "asgi", "gevent", *LATER}

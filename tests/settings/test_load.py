@@ -274,7 +274,7 @@ WORKERS = 'must be a whole number, 1 or more, or "auto"'
 
 KIND = "no such kind of worker"
 BRACKETS = "an IPv6 address with a port goes in brackets"
-HAS = "(this version has sync, gthread and asgi)"
+HAS = "(this version has sync, gthread, asgi and gevent)"
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,11 @@ HAS = "(this version has sync, gthread and asgi)"
         ([], {"conf": "max_requests = -1"}, f"max_requests = -1 (gunicorn.conf.py:1): {NUMBER}"),
         ([], {"conf": "max_requests = None"}, f"max_requests = None (gunicorn.conf.py:1): {NUMBER}"),
         (["-b", "a:b"], {}, "bind = ['a:b'] (--bind): must be HOST:PORT, PORT, [IPV6]:PORT, unix:PATH or fd://NUMBER"),
-        (["-k", "gevent"], {}, f"worker_class = 'gevent' (--worker-class): gevent workers are not available yet {HAS}"),
+        (
+            ["-k", "tornado"],
+            {},
+            f"worker_class = 'tornado' (--worker-class): tornado workers are not available yet {HAS}",
+        ),
         (["-k", "gthred"], {}, f"worker_class = 'gthred' (--worker-class): {KIND}; did you mean gthread? {HAS}"),
         (
             ["-b", "::1:8000"],

@@ -99,7 +99,10 @@ def test_the_h11_worker_runs_on_asyncio_if_nobody_says_otherwise(project: Path, 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("own_workers.Other", "worker classes of others cannot be used (this version has sync, gthread and asgi)"),
+        (
+            "own_workers.Other",
+            "worker classes of others cannot be used (this version has sync, gthread, asgi and gevent)",
+        ),
         ("own_workers.Missing", "cannot be imported: no 'Missing' in module 'own_workers'"),
         ("raising_workers.Some", "cannot be imported: ZeroDivisionError: division by zero"),
     ],

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from monoceros import app, reloader
+from monoceros import app, reloader, worker
 from monoceros.arbiter.pidfile import Pidfile, PidfileError
 from monoceros.arbiter.systemd import listen_fds
 from monoceros.listener import Listeners
 from monoceros.ops import hooks, metrics, multiproc
+from monoceros.settings import aliases
 from monoceros.settings.table import Settings, SettingsError
 
 error_log = logging.getLogger("gunicorn.error")
@@ -100,6 +101,7 @@ def preload(settings: Settings) -> app.Application:
     """The application, imported in the master. Raises `Halt`."""
     if settings.user is not None and os.geteuid() == 0:
         error_log.warning("preload_app imports the application as root, before the workers become another user")
+    worker.prepare_to_load(aliases.kind(settings), master=True)
     try:
         application = app.find(settings)
     except app.BootError as error:

@@ -1,6 +1,7 @@
 """What people bring along: the names of worker classes and of Uvicorn's options, and what they mean here."""
 
 import difflib
+import importlib
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
@@ -10,7 +11,7 @@ from monoceros.settings.place import importable
 from monoceros.settings.table import Settings, SettingsError
 
 # The kinds that this version does not serve yet, though their names are understood.
-LATER: Final = frozenset(("gevent", "eventlet", "tornado"))
+LATER: Final = frozenset(("eventlet", "tornado"))
 
 WORKER_CLASSES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -47,7 +48,7 @@ WORKER_CLASSES: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
-SERVED: Final = "(this version has sync, gthread and asgi)"
+SERVED: Final = "(this version has sync, gthread, asgi and gevent)"
 
 # The parameters of `uvicorn.run`, of which the flags and the UVICORN_ variables are made, too: which setting each one
 # is. A name that is in no table of ours, but in `absent`, is one that is not there.
@@ -143,10 +144,10 @@ def only_uvicorns(name: str) -> bool:
 
 
 def kind(settings: Settings) -> str:
-    """The kind of worker that `worker_class` means: "auto", "sync", "gthread" or "asgi".
+    """The kind of worker that `worker_class` means: "auto", "sync", "gthread", "asgi" or "gevent".
 
-    A class that is made from one of Uvicorn's is imported. Raises SettingsError if that fails, for a kind that is not
-    served, and for a name that nobody knows.
+    A class that is made from one of Uvicorn's is imported, and so is gevent for its kind. Raises SettingsError if that
+    fails, for a kind that is not served, and for a name that nobody knows.
     """
     name = settings.worker_class
     known = known_as(name)
@@ -159,6 +160,11 @@ def kind(settings: Settings) -> str:
         raise _refusal(settings, f"{_guess(name)} {SERVED}")
     if known in LATER:
         raise _refusal(settings, f"{known} workers are not available yet {SERVED}")
+    if known == "gevent":
+        try:
+            importlib.import_module("gevent")
+        except ImportError as error:
+            raise _refusal(settings, f"it needs gevent: pip install 'monoceros[gevent]' ({error})") from None
     # A sync worker has one thread, so whoever asks for more means the kind that has more.
     return "gthread" if known == "sync" and settings.threads > 1 else known
 

@@ -221,6 +221,8 @@ def _check(settings: Settings, remarks: Remarks) -> None:
     if missing := files_missing(settings.reload_extra_files):
         files = Given("reload_extra_files", settings.reload_extra_files, settings.origins["reload_extra_files"])
         raise refusal(files, f"there is no file {', '.join(missing)}")
-    if aliases.kind(settings) == "asgi" and settings.threads > 1:
+    kind = aliases.kind(settings)
+    if kind in ("asgi", "gevent") and settings.threads > 1:
         threads = Given("threads", settings.threads, settings.origins["threads"])
-        remarks.notes.append(f"{sources.shown(threads)} has no effect: an asgi worker serves all in one thread")
+        who = "an asgi" if kind == "asgi" else "a gevent"
+        remarks.notes.append(f"{sources.shown(threads)} has no effect: {who} worker serves all in one thread")

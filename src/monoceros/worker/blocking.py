@@ -1,13 +1,13 @@
-"""A connection that is served by a thread, which may wait: the way of WSGI.
+"""A connection that is served by a thread or a greenlet, which may wait: the way of WSGI.
 
-The loop collects a request, then one thread runs it with those that came behind it.
+The loop collects a request, then one of them runs it with those that came behind it.
 """
 
 import logging
 import socket
 import time
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from monoceros.gateway import environ as environs
 from monoceros.gateway.input import Input
@@ -33,7 +33,7 @@ from monoceros.wire.h1 import BODY, HEAD
 from monoceros.worker.connection import Connection
 
 if TYPE_CHECKING:
-    from monoceros.worker.thread import ThreadWorker
+    from monoceros.worker.wsgi import WsgiWorker
 
 log = logging.getLogger("gunicorn.error")
 
@@ -43,9 +43,9 @@ class BlockingConnection(Connection):
 
     __slots__ = ("_body", "_body_size", "_environ")
 
-    worker: "ThreadWorker"
+    worker: "WsgiWorker[Any]"
 
-    def __init__(self, worker: "ThreadWorker", listener: Listener, sock: socket.socket, peer: Peer) -> None:
+    def __init__(self, worker: "WsgiWorker[Any]", listener: Listener, sock: socket.socket, peer: Peer) -> None:
         super().__init__(worker, listener, sock, peer)
         self._environ = environs.connection_part(worker.environ, listener.server, peer, sock)
         # Of the connection, not of the exchange, which would hold on to its environ and be held by it.

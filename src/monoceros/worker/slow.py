@@ -133,6 +133,23 @@ class ThreadWatch(Watch):
         return None
 
 
+class GreenWatch(ThreadWatch):
+    """For requests that run in greenlets. It runs in one itself, so the others wait, and their frames can be seen.
+
+    While one of them does not yield, nothing is told; a worker that is aborted for that shows where it stood.
+    """
+
+    def tell_of(self, due: list[Run]) -> set[Run]:
+        number = 0
+        for run in due:
+            connection: Any = run[0]
+            running = self._running(connection.greenlet.gr_frame)
+            if running is not None and connection.began == run[1]:
+                tell(run, formatted(running[1]) if number < STACKS else None)
+                number += 1
+        return set(due)
+
+
 def formatted(frames: Iterable[FrameType]) -> list[str]:
     """Lines for frames, the outermost first; without those of ours that lead to the application's."""
     summary = traceback.StackSummary.extract((frame, frame.f_lineno) for frame in frames)

@@ -13,18 +13,14 @@ from contextlib import suppress
 from typing import Final
 
 from monoceros.app import Application
-from monoceros.gateway import environ as environs
-from monoceros.gateway.wsgi import FileWrapper
 from monoceros.listener import Listener, Peer
-from monoceros.ops.log import ErrorStream
 from monoceros.scoreboard import BUSY, clock
-from monoceros.wire.events import PeerGone, RemoteError
 from monoceros.worker import lead
 from monoceros.worker.base import Berth
 from monoceros.worker.blocking import BlockingConnection
-from monoceros.worker.connection import CONTENT, HEAD, IDLE, LINGERING, SENDING, UNSET
-from monoceros.worker.loop import FLUSH, HEAD_RECV, LoopWorker, milliseconds
+from monoceros.worker.loop import FLUSH, milliseconds
 from monoceros.worker.slow import ThreadWatch
+from monoceros.worker.wsgi import WsgiWorker
 
 log = logging.getLogger("gunicorn.error")
 
@@ -32,12 +28,11 @@ log = logging.getLogger("gunicorn.error")
 BATCH: Final = 64
 
 
-class ThreadWorker(LoopWorker[BlockingConnection]):
+class ThreadWorker(WsgiWorker[BlockingConnection]):
     """`threads` threads that take turns in leading one loop."""
 
     def __init__(self, berth: Berth, application: Application) -> None:
         super().__init__(berth, application)
-        self.environ = environs.server_part(self.settings, ErrorStream(), FileWrapper)
         self.lead = lead.Lead(self.settings.threads, self.beat)
         self._next_tick = 0
         self._tick_due = 0.0  # the same moment in seconds, as `Connection.began` has it
@@ -122,50 +117,6 @@ class ThreadWorker(LoopWorker[BlockingConnection]):
         self._tick_due = self._next_tick / 1000
         self.look_around(now)
 
-    def _drained(self, now: int) -> bool:
-        """Is nothing left to do? When the time for it is over, the process ends here."""
-        if self.out_of_time(now):
-            # The main thread may be in a call that does not come back, so it is not asked.
-            self.leave(0)
-        return self.finished
-
-    def _on_readable(self, connection: BlockingConnection) -> bool:
-        """Something has come from a client. False if this thread leads no more."""
-        if connection.running or connection.phase is SENDING or connection.phase is LINGERING:
-            return self._on_unusual(connection)
-        try:
-            data = connection.sock.recv(HEAD_RECV)
-        except BlockingIOError:
-            return True
-        except OSError:
-            self.drop(connection)
-            return True
-        connection.wire.receive_data(data)
-        return self._go_on(connection, len(data))
-
-    def _go_on(self, connection: BlockingConnection, received: int) -> bool:
-        """Serve the request if it is there, else wait for the rest of it. False if the lead was lost."""
-        try:
-            ready = connection.advance()
-        except RemoteError as error:
-            connection.refuse(error)
-            self.settle(connection)
-            return True
-        except PeerGone:
-            self.drop(connection)
-            return True
-        if ready:
-            return self._serve(connection)
-        if not connection.alive:
-            self.drop(connection)
-        elif connection.request is not None:
-            connection.phase = CONTENT
-            connection.deadline = connection.content_deadline(received)
-        elif connection.phase is IDLE:
-            connection.phase = HEAD
-            connection.deadline = clock() + self.header_patience
-        return True
-
     def wait_of(self, connection: BlockingConnection, now: float) -> float:
         """What the kernel says; where it says nothing, how long ago it has told us that there is something."""
         return connection.silence or now - self._polled
@@ -186,36 +137,6 @@ class ThreadWorker(LoopWorker[BlockingConnection]):
             connection.alive = leading = False
         self.settle(connection)
         return leading
-
-    def settle(self, connection: BlockingConnection) -> None:
-        """Running to parked, or gone. The thread that ran it may not lead any more."""
-        if connection.alive and connection.request is None and not connection.unsent:
-            connection.phase = IDLE
-            connection.deadline = UNSET
-            connection.running = False
-            if connection.armed != select.EPOLLIN:
-                self.arm(connection)
-            return
-        if connection.unsent:
-            connection.begin_sending()
-        elif not connection.alive:
-            self.close(connection)
-            return
-        else:
-            connection.phase = CONTENT
-            connection.deadline = connection.content_deadline(0)
-        connection.running = False
-        self.arm(connection)
-
-    def _on_unusual(self, connection: BlockingConnection) -> bool:
-        """Readable while its request runs, writable again, or still talking after our last word."""
-        if connection.running:
-            self._disarm(connection)
-        elif connection.phase is SENDING:
-            return self._flush(connection)
-        else:
-            self.listen_on(connection)
-        return True
 
     # What the kernel watches.
 
@@ -258,19 +179,6 @@ class ThreadWorker(LoopWorker[BlockingConnection]):
         """Nobody knows this descriptor any more: it must not wake us for ever."""
         with suppress(OSError, ValueError):  # it was closed, and so forgotten already
             self.epoll.unregister(fd)
-
-    def _flush(self, connection: BlockingConnection) -> bool:
-        """The client takes more of its response. False if the lead was lost, to a request that came behind it."""
-        try:
-            flushed = connection.flush()
-        except PeerGone:
-            self.drop(connection)
-            return True
-        if not flushed:
-            connection.begin_sending()
-            return True
-        self.settle(connection)
-        return self._go_on(connection, 0) if connection.alive and connection.wire.has_begun else True
 
     # Coming and going.
 
