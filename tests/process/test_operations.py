@@ -17,7 +17,12 @@ Serve = Callable[..., Server]
 CLIENTS = 16
 ROUNDS = 10
 
-OPTIONS = {"sync": ["-k", "sync"], "gthread": ["-k", "gthread", "--threads", "4"], "asgi": ["-k", "asgi"]}
+OPTIONS = {
+    "sync": ["-k", "sync"],
+    "gthread": ["-k", "gthread", "--threads", "4"],
+    "gevent": ["-k", "gevent"],
+    "asgi": ["-k", "asgi"],
+}
 KINDS = pytest.mark.parametrize("kind", list(OPTIONS))
 
 
