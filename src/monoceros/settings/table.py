@@ -164,8 +164,9 @@ class Settings:
         values.worker_class,
         "-k --worker-class",
         "The kind of worker: `auto` (what suits the application), `sync` (one request at a time), `gthread` (as many "
-        "as there are threads) or `asgi` (an event loop). The names and classes of Gunicorn's and Uvicorn's workers "
-        "are understood; of a class made from Uvicorn's, its CONFIG_KWARGS count, before variables and flags.",
+        "as there are threads), `gevent` (a greenlet for each connection) or `asgi` (an event loop). The names and "
+        "classes of Gunicorn's and Uvicorn's workers are understood; of a class made from Uvicorn's, its "
+        "CONFIG_KWARGS count, before variables and flags.",
         section="Worker Processes",
         metavar="STRING",
         example="'gthread'",
@@ -175,7 +176,7 @@ class Settings:
         values.positive,
         "--threads",
         "How many requests a worker serves at the same time, each in its own thread. More than 1 makes a sync worker "
-        "a gthread worker; an asgi worker has no use for it.",
+        "a gthread worker; asgi and gevent workers have no use for it.",
         section="Worker Processes",
         metavar="INT",
         example="8",
