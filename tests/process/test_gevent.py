@@ -263,11 +263,14 @@ def test_the_access_log_is_written_soon(serve: Serve) -> None:
 
 
 @PRELOAD
-def test_everything_is_patched_before_the_application_is_imported(serve: Serve, preload: list[str]) -> None:
-    """Though it does so itself; and the master has its children as before."""
-    files = {"app.py": "from gevent import monkey\nmonkey.patch_all()\n" + APP}
+@pytest.mark.parametrize("where", ["app.py", "gunicorn.conf.py"])
+def test_everything_is_patched_before_the_application_is_imported(serve: Serve, preload: list[str], where: str) -> None:
+    """Though somebody else does so, too; and the master has its children as before."""
+    files = {"gunicorn.conf.py": "", **FILES}
+    files[where] = "from gevent import monkey\nmonkey.patch_all()\n" + files[where]
     server = serve("-w", "2", *KIND, *preload, files=files).ready(workers=2)
-    server.expect(r"socket is gevent\._socket3 and fork " + ("posix" if preload else r"gevent\.os"))
+    kept = preload and where == "app.py"
+    server.expect(r"socket is gevent\._socket3 and fork " + ("posix" if kept else r"gevent\.os"))
     assert "Warning" not in server.stderr
     assert server.get("/run").text.split()[1] == "7"
     for pid in server.workers():
