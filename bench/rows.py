@@ -89,7 +89,7 @@ ROWS = [
         idle=1000),
     Row("flask-json", "Flask, a small JSON answer", "flask_json:app", hello_json),
     Row("django-json", "Django without middleware, a small JSON answer", "django_json:app", hello_json),
-    Row("sleep", "each request sleeps 10 ms; 8 threads, so 800 a second at most", "waiting:sleep", hello,
+    Row("sleep", "each request sleeps 10 ms; with 8 threads that is 800 a second at most", "waiting:sleep", hello,
         needs=THREADS, threads=8),
     Row("mixed", "one request in a hundred sleeps 100 ms; 8 threads", "waiting:mixed", hello,
         needs=THREADS, threads=8),

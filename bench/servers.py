@@ -158,10 +158,15 @@ SERVERS = [
     # The same code without a spare thread: two rows are enough to see what the spares cost.
     Server("monoceros-sync", gunicorn_like("monoceros", wsgi="sync"), WSGI, "monoceros",
            only=frozenset({"hello", "hello-browser"})),
+    # Green workers where it is told what they cost, and where they pay.
+    Server("monoceros-gevent", gunicorn_like("monoceros", wsgi="gevent"), WSGI, "monoceros",
+           only=frozenset({"hello", "sleep"})),
     Server("granian", granian, WSGI | ASGI, "granian"),
     Server("bjoern", bjoern, frozenset({"wsgi"}), "bjoern"),
     Server("gunicorn-sync", gunicorn_like("gunicorn", wsgi="sync"), frozenset({"wsgi", "access-log"}), "gunicorn"),
     Server("gunicorn-gthread", gunicorn_like("gunicorn", wsgi="gthread"), WSGI, "gunicorn"),
+    Server("gunicorn-gevent", gunicorn_like("gunicorn", wsgi="gevent"), WSGI, "gunicorn",
+           only=frozenset({"hello", "sleep"})),
     Server("waitress", waitress, frozenset({"wsgi", "threads"}), "waitress"),
     Server("uvicorn", uvicorn, ASGI, "uvicorn"),
     Server("gunicorn-uvicorn", gunicorn_like("gunicorn", asgi="uvicorn_worker.UvicornWorker"), ASGI, "uvicorn-worker"),
