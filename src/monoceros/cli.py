@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from monoceros import app, worker
-from monoceros.ops import access, logger
+from monoceros.ops import atoms, logger
 from monoceros.settings import Settings, SettingsError, aliases
 from monoceros.settings.load import load
 from monoceros.settings.place import enter, here
@@ -79,7 +79,7 @@ def checked(settings: Settings) -> Settings:
     """The same settings. Raises SettingsError for what the table cannot know, because it is others who do."""
     format = settings.access_log_format
     try:
-        access.check(format)
+        atoms.check(format)
     except ValueError as error:
         origin, wrong = (
             settings.origins["access_log_format"],

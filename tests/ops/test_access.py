@@ -21,8 +21,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monoceros.ops import access, log
-from monoceros.ops.access import AccessLog, Facts
+from monoceros.ops import atoms, log
+from monoceros.ops.access import AccessLog
+from monoceros.ops.atoms import Facts
 from monoceros.ops.uvicorn import AccessLine
 from monoceros.settings.table import Settings
 from monoceros.wire.events import Limits
@@ -55,7 +56,7 @@ BARE = FACTS._replace(fields=(), response_fields=(), environ=None, peer="", quer
 
 
 def line(format: str, facts: Facts = FACTS, **changes: Any) -> str:
-    return access.compile(format)(facts._replace(**changes))
+    return atoms.compile(format)(facts._replace(**changes))
 
 
 # Atoms
@@ -107,7 +108,7 @@ def test_atoms_of_which_nothing_is_known(format: str, expected: str) -> None:
 
 
 def test_the_process_is_the_one_that_logs() -> None:
-    made = access.compile("%(p)s")
+    made = atoms.compile("%(p)s")
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
@@ -209,12 +210,12 @@ def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 )
 @pytest.mark.usefixtures("zone")
 def test_the_time_in_the_local_zone(expected: str) -> None:
-    assert access.compile("%(t)s", clock=lambda: 1772856306.9)(FACTS) == expected
+    assert atoms.compile("%(t)s", clock=lambda: 1772856306.9)(FACTS) == expected
 
 
 def test_the_time_is_rendered_once_a_second() -> None:
     now = [1000.0]
-    stamp = access.Stamp(lambda: now[0])
+    stamp = atoms.Stamp(lambda: now[0])
     first = stamp()
     now[0] = 1000.999
     assert stamp() is first
@@ -261,14 +262,14 @@ def test_flags_width_and_precision_are_those_of_python() -> None:
 )
 def test_a_bad_format_is_refused_in_words(format: str, words: str) -> None:
     with pytest.raises(ValueError, match=words) as caught:
-        access.check(format)
+        atoms.check(format)
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith("access log format")
 
 
 def test_a_good_format_passes_the_check() -> None:
-    access.check(DEFAULTS.access_log_format)
-    access.check("%(s)5s %(D)d %% %({X-Request-ID}i)-36s")
+    atoms.check(DEFAULTS.access_log_format)
+    atoms.check("%(s)5s %(D)d %% %({X-Request-ID}i)-36s")
 
 
 @pytest.mark.parametrize("name", ["'", "\\", "\n", "\u20ac", "{x}", "'][", "'+f'{1/0}"])
@@ -282,7 +283,7 @@ def test_a_name_is_never_code(name: str) -> None:
 @pytest.mark.parametrize("name", ["a'); boom(('", "f()", ")"])
 def test_a_name_has_no_parentheses(name: str) -> None:
     with pytest.raises(ValueError, match="at 0:"):
-        access.check(f"%({{{name}}}i)s")
+        atoms.check(f"%({{{name}}}i)s")
 
 
 # Forgery
@@ -340,7 +341,7 @@ def test_quotes_backslashes_and_tabs_of_the_format_itself_stay() -> None:
 
 
 QUOTED = r'"(?:[^"\\]|\\["\\]|\\x[0-9a-f]{2}|\\u[0-9a-f]{4}|\\U[0-9a-f]{8})*"'
-FORGE = access.compile('"%(r)s" "%(U)s" "%(a)s" "%({x}i).5s"')
+FORGE = atoms.compile('"%(r)s" "%(U)s" "%(a)s" "%({x}i).5s"')
 
 
 @given(st.text(), st.text(), st.binary(), st.binary())
@@ -596,7 +597,8 @@ SIBLING = """
 import sys
 from dataclasses import replace
 from monoceros.ops import log
-from monoceros.ops.access import AccessLog, Facts
+from monoceros.ops.access import AccessLog
+from monoceros.ops.atoms import Facts
 from monoceros.ops.uvicorn import AccessLine
 from monoceros.settings.table import Settings
 

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from monoceros.ops import log
-from monoceros.ops.access import AccessLog, Facts
+from monoceros.ops.access import AccessLog
+from monoceros.ops.atoms import Facts
 from monoceros.settings.table import Settings
 
 DEFAULTS = Settings()
@@ -279,7 +280,8 @@ import os, sys
 from dataclasses import replace
 from pathlib import Path
 from monoceros.ops import log
-from monoceros.ops.access import AccessLog, Facts
+from monoceros.ops.access import AccessLog
+from monoceros.ops.atoms import Facts
 from monoceros.settings.table import Settings
 
 def lines(path):

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from monoceros.ops import log, logconfig
-from monoceros.ops.access import AccessLog, Facts
+from monoceros.ops.access import AccessLog
+from monoceros.ops.atoms import Facts
 from monoceros.settings.table import Settings
 
 FACTS = Facts("127.0.0.1", "GET", "/", "/", "", "HTTP/1.1", (), 200, (), 5, 0.25, None, 12345)

@@ -15,7 +15,7 @@ import pytest
 from gunicorn import glogging
 from gunicorn.instrument.statsd import Statsd
 
-from monoceros.ops import access, log, logger
+from monoceros.ops import access, atoms, log, logger
 from monoceros.ops.logger import Logger, Logs
 from monoceros.settings.log_values import OUR_LOGGER
 from monoceros.settings.table import Settings, SettingsError
@@ -244,7 +244,7 @@ def test_the_access_log_is_wanted_by_statsd_alone() -> None:
     logs = logger.begin(settings(statsd_host=Address("tcp", "127.0.0.1", 9)))
     lines = access.AccessLog(settings(), logs.statsd)
     assert lines.enabled
-    lines.add(access.SAMPLE)
+    lines.add(atoms.SAMPLE)
     assert lines.waiting
     lines.flush()
     assert not lines.waiting

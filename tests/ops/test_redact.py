@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from monoceros.ops import access, redact, uvicorn
-from monoceros.ops.access import Facts
+from monoceros.ops import atoms, redact, uvicorn
+from monoceros.ops.atoms import Facts
 from monoceros.ops.redact import Redaction
 from monoceros.settings.log_values import SECRETS
 
@@ -125,8 +125,8 @@ def test_what_is_remembered_has_no_secret_and_a_bound() -> None:
     ],
 )
 def test_atoms(format: str, shown: str) -> None:
-    assert access.compile(format, redaction=BY_DEFAULT)(FACTS) == shown
-    assert "redacted" not in access.compile(format)(FACTS)
+    assert atoms.compile(format, redaction=BY_DEFAULT)(FACTS) == shown
+    assert "redacted" not in atoms.compile(format)(FACTS)
 
 
 def test_uvicorns_lines() -> None:

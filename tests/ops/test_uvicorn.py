@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monoceros.ops import uvicorn
-from monoceros.ops.access import Facts
+from monoceros.ops.atoms import Facts
 from monoceros.ops.uvicorn import AccessFormatter, AccessLine, DefaultFormatter, message
 
 FACTS = Facts("192.0.2.7", "GET", "/a%20b?x=1", "/a b", "x=1", "HTTP/1.1", (), 200, (), 5, 0.25, None, 45822)

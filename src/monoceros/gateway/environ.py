@@ -3,7 +3,6 @@
 import os
 from io import BytesIO
 from typing import Any, Final
-from urllib.parse import unquote_to_bytes
 
 import monoceros
 from monoceros.gateway.trust import Decision
@@ -137,19 +136,13 @@ def _from_line(line: RequestLine) -> Environ:
     environ = line.environ = {
         "REQUEST_METHOD": line.method,
         "RAW_URI": line.target,
-        "PATH_INFO": unquote_to_bytes(line.path).decode("latin-1"),
+        "PATH_INFO": line.decoded_path,
         "QUERY_STRING": line.query,
         "SERVER_PROTOCOL": line.version,
     }
     if line.authority is not None:
         environ["HTTP_HOST"] = line.authority
     return environ
-
-
-def path_of(line: RequestLine) -> str:
-    """The decoded path, as PATH_INFO has it without a prefix."""
-    path: str = (line.environ or _from_line(line))["PATH_INFO"]
-    return path
 
 
 def _take_off_prefix(environ: Environ) -> None:

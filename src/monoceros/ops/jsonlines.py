@@ -6,30 +6,19 @@ Lines are ASCII. What is not UTF-8 in a path or a header field becomes U+FFFD, a
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextvars import ContextVar
 from json.encoder import encode_basestring_ascii
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from monoceros.ops.atoms import Facts, Pieces, Shape
 from monoceros.ops.redact import Redaction
-from monoceros.wire.fields import FieldBlock
-
-if TYPE_CHECKING:
-    from monoceros.ops.access import Facts
 
 # The id of the request that the present thread or task is about, where requests have ids.
 current: Final[ContextVar[str | None]] = ContextVar("request_id", default=None)
 
 
 ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode
-
-# Clients choose request lines, so it is a bounded number of bounded ones that is remembered: some 1 MB.
-CACHED: Final = 1024
-CACHED_LENGTH: Final = 256
-
-
-# The fields that a line tells of.
-TOLD: Final = (b"user-agent", b"referer")
 
 
 class Line(str):
@@ -92,11 +81,10 @@ class ObjectLine(logging.Formatter):
         return made
 
 
-class AccessLine:
-    """Makes the line of an exchange. `clock` gives seconds since the epoch.
+class AccessLine(Shape):
+    """Makes the line of an exchange. `clock` gives seconds since the epoch."""
 
-    What comes again is made once: what a request line says, and what the fields of a block say.
-    """
+    names = frozenset((b"user-agent", b"referer"))
 
     def __init__(
         self, worker: int, generation: int, redaction: Redaction, clock: Callable[[], float] = time.time
@@ -105,53 +93,53 @@ class AccessLine:
         self._moment = Moment()
         self._origin = f'","level":"info","logger":"gunicorn.access","worker":{worker},"generation":{generation}'
         self._redaction = redaction
-        self._asked: dict[tuple[str, str, str], str] = {}
+        self.asked = self._asked_for
+        self.told = self._told_by
+        self.line = self._line
 
-    def __call__(self, facts: "Facts") -> str:
-        method, target, protocol, fields = facts.method, facts.target, facts.protocol, facts.fields
-        asked = self._asked.get((method, target, protocol)) or self._asked_for(facts)
-        told = self._told_by(fields) if type(fields) is FieldBlock else self._found_in(fields)
-        before = "" if facts.request_id is None else f',"request_id":{quoted(facts.request_id)}'
-        queued = "" if facts.queue_time is None else f',"queue_time":{facts.queue_time:.6f}'
+    def _line(
+        self,
+        asked: Pieces,
+        told: Pieces,
+        status: int,
+        sent: int,
+        seconds: float,
+        response_fields: object,
+        environ: object,
+        request_id: str | None,
+        queue_time: float | None,
+    ) -> str:
+        before = "" if request_id is None else f',"request_id":{encode_basestring_ascii(request_id)}'
+        if queue_time:
+            queued = f',"queue_time":{queue_time:.6f}'
+        else:
+            queued = "" if queue_time is None else ',"queue_time":0.000000'
         return (
-            f'{{"time":"{self._moment(self._clock())}{self._origin}{before},"client":{quoted(facts.peer)}{asked}'
-            f',"status":{facts.status},"bytes":{facts.sent},"duration":{facts.seconds:.6f}{queued}{told}}}'
+            f'{{"time":"{self._moment(self._clock())}{self._origin}{before}{told[0]}{asked[0]}'
+            f',"status":{status},"bytes":{sent},"duration":{seconds:.6f}{queued}{told[1]}}}'
         )
 
-    def _asked_for(self, facts: "Facts") -> str:
-        """What the request line says; kept, if it has no secret."""
+    def _asked_for(self, facts: Facts) -> Pieces:
+        """What the request line says."""
         path, query = facts.path, self._redaction.query(facts.query)
         made = (
             f',"method":{quoted(facts.method)},"path":{quoted(path if path.isascii() else decoded(path))}'
             f',"query":{quoted(query)},"protocol":{quoted(facts.protocol)}'
         )
-        if query == facts.query and len(facts.target) <= CACHED_LENGTH:
-            if len(self._asked) >= CACHED:
-                self._asked.clear()
-            self._asked[facts.method, facts.target, facts.protocol] = made
-        return made
+        return (made,)
 
-    def _told_by(self, block: FieldBlock) -> str:
-        """What the fields say, kept on the root of the block, unless it is there that they differ."""
-        for field in block.overrides:
-            if field.name in TOLD:
-                return self._found_in(block)
-        root = block.root
-        if root.told is None:
-            root.told = self._found_in(root)
-        return root.told
-
-    def _found_in(self, fields: Iterable[tuple[bytes, bytes]]) -> str:
+    def _told_by(self, facts: Facts) -> Pieces:
+        """What the client's address and the fields say: the one stands before the request line, the others behind."""
         agent = referer = None
-        for name, value in fields:
+        for name, value in facts.fields:
             if name == b"user-agent":
                 agent = value
             elif name == b"referer":
                 referer = value
         made = "" if agent is None else f',"user_agent":{quoted(agent.decode(errors="replace"))}'
-        if referer is None:
-            return made
-        return f'{made},"referer":{quoted(self._redaction.target(referer.decode(errors="replace")))}'
+        if referer is not None:
+            made += f',"referer":{quoted(self._redaction.target(referer.decode(errors="replace")))}'
+        return f',"client":{quoted(facts.peer)}', made
 
 
 def decoded(path: str) -> str:

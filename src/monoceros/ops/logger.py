@@ -24,6 +24,7 @@ from typing import Any, Final, NamedTuple
 
 from monoceros.ops import access, log, logconfig
 from monoceros.ops import statsd as metrics
+from monoceros.ops.atoms import escape, user
 from monoceros.settings.log_values import GUNICORNS_LOGGER, OUR_LOGGER
 from monoceros.settings.place import importable
 from monoceros.settings.subclasses import NotImportable, imported
@@ -37,7 +38,7 @@ class SafeAtoms(dict[str, Any]):
     """Atoms by name: "-" for what is not there, names in braces in any case, and nothing that ends a line."""
 
     def __init__(self, atoms: Mapping[str, Any]) -> None:
-        super().__init__((key, access.escape(each) if isinstance(each, str) else each) for key, each in atoms.items())
+        super().__init__((key, escape(each) if isinstance(each, str) else each) for key, each in atoms.items())
 
     def __getitem__(self, name: str) -> Any:
         return self.get(name.lower() if name.startswith("{") else name, "-")
@@ -158,7 +159,7 @@ class Logger:
 
     def _get_user(self, environ: Mapping[str, Any]) -> str | None:
         authorization = environ.get("HTTP_AUTHORIZATION")
-        return access.user(authorization.encode("latin-1")) if authorization else None
+        return user(authorization.encode("latin-1")) if authorization else None
 
     # Files.
 

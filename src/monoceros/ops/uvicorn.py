@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
 if TYPE_CHECKING:
-    from monoceros.ops.access import Facts
+    from monoceros.ops.atoms import Facts
 
 MESSAGE: Final = '%s - "%s %s HTTP/%s" %d'
 ACCESS_FORMAT: Final = '%(levelprefix)s %(client_addr)s - "%(request_line)s" %(status_code)s'

@@ -127,7 +127,7 @@ class FieldBlock:
     environ: dict[str, Any] | None = None
     scope: Any = None
     trust: Any = None
-    told: str | None = None
+    told: tuple[str, ...] | None = None
     called: bytes | None = None
     pinned: frozenset[bytes] | None = None
     _span: "Span | None" = None

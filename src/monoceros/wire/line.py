@@ -5,6 +5,7 @@ means; and what the gateways derive from it hangs on the same object.
 """
 
 from typing import Any, Final
+from urllib.parse import unquote_to_bytes
 
 from monoceros.wire import grammar
 from monoceros.wire.events import NotImplementedHere, RemoteError, VersionUnknown
@@ -39,6 +40,11 @@ class RequestLine:
 
     def __str__(self) -> str:
         return f"{self.method} {self.target} {self.version}"
+
+    @property
+    def decoded_path(self) -> str:
+        """The path without its percent-encoding, each byte a character."""
+        return unquote_to_bytes(self.path).decode("latin-1")
 
 
 _lines: dict[bytes, RequestLine] = {}

@@ -26,7 +26,6 @@ from monoceros.wire.events import Request, RequestTimeout
 from monoceros.worker.base import Berth
 from monoceros.worker.connection import HEAD
 from monoceros.worker.loop import FLUSH, LoopWorker, milliseconds
-from monoceros.worker.member import Outcome
 from monoceros.worker.slowtasks import LoopWatch
 from monoceros.worker.stream import Stream
 from monoceros.worker.tally import Tally
@@ -186,11 +185,11 @@ class AsyncWorker(LoopWorker[Stream]):
         else:
             connection.break_off(RequestTimeout("the content came too slowly"))
 
-    def tell(self, connection: Any, request: Request, exchange: "AnyExchange | None", outcome: Outcome) -> None:
+    def tell(self, connection: Any, request: Request, exchange: "AnyExchange | None", *ending: Any) -> None:
         """Write the line of an exchange to the access log, soon."""
         if self._like_uvicorn and isinstance(exchange, WebSocketExchange):
             return  # it had a line in the error log when it began
-        super().tell(connection, request, exchange, outcome)
+        super().tell(connection, request, exchange, *ending)
         if not self._flushing:
             self._flushing = True
             self.loop.call_later(FLUSH / 1000, self._flush)

@@ -18,7 +18,6 @@ from math import inf
 from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, TypeAlias
 
 from monoceros import app, scoreboard
-from monoceros.gateway import environ as environs
 from monoceros.gateway import requestid
 from monoceros.gateway.requestid import RequestIds
 from monoceros.gateway.trust import Policy
@@ -42,6 +41,7 @@ from monoceros.settings.table import Settings
 from monoceros.signals import Signals
 from monoceros.wire.body import NO_CONTENT
 from monoceros.wire.events import Request
+from monoceros.wire.response import Response
 from monoceros.worker import diary, process
 from monoceros.worker.member import GONE, Answered, Asked, Member, Outcome
 from monoceros.worker.tally import Tally
@@ -123,7 +123,7 @@ class Worker:
         self.access_wanted = False
         # The deadline lags behind by up to a tick, of which no request should be robbed.
         self.patience = settings.timeout and settings.timeout + TICK
-        self._serial = itertools.count(1)
+        self._serial = itertools.count(1) if settings.max_requests else None
         self.tally = Tally(berth.slot)
         jitter = random.Random(self.pid).randint(0, settings.max_requests_jitter)
         self._last_request = settings.max_requests + jitter if settings.max_requests else sys.maxsize
@@ -199,14 +199,12 @@ class Worker:
         if connection.wire.writer is NO_CONTENT:
             sent = 0
         self.tally.add(status, sent, seconds, connection.waited)
-        if next(self._serial) >= self._last_request:
+        if self._serial is not None and next(self._serial) >= self._last_request:
             self.tire("Autorestarting worker after current request.")
-        if self.access_wanted or self._post_request is not None:
-            outcome = Outcome(status, sent, response, seconds)
-            if self.access_wanted:
-                self.tell(connection, request, exchange, outcome)
-            if self._post_request is not None:
-                self._look_back(connection, exchange, outcome)
+        if self.access_wanted:
+            self.tell(connection, request, exchange, status, sent, seconds, response)
+        if self._post_request is not None:
+            self._look_back(connection, exchange, Outcome(status, sent, response, seconds))
 
     def look_ahead(self, connection: "Connection") -> None:
         """Call `pre_request`, whose exceptions fail the request."""
@@ -245,32 +243,20 @@ class Worker:
         self.slot[REFUSED] += 1
 
     def tell(
-        self, connection: "Connection", request: Request, exchange: "AnyExchange | None", outcome: Outcome
+        self,
+        connection: "Connection",
+        request: Request,
+        exchange: "AnyExchange | None",
+        status: int,
+        sent: int,
+        seconds: float,
+        response: Response | None,
     ) -> None:
         """Write the line of an exchange to the access log."""
-        line, fields = request
-        host, port = connection.client
         if self._diary is not None:
-            self._diary.enter(connection, exchange, outcome)
-        self.access.add(
-            access.Facts(
-                host,
-                line.method,
-                line.target,
-                environs.path_of(line),
-                line.query,
-                line.version,
-                fields,
-                outcome.status,
-                outcome.response.given if outcome.response else (),
-                outcome.sent,
-                outcome.seconds,
-                None if exchange is None else exchange.environ,
-                port,
-                connection.request_id,
-                connection.waited,
-            )
-        )
+            self._diary.enter(connection, exchange, Outcome(status, sent, response, seconds))
+        environ = None if exchange is None else exchange.environ
+        self.access.tell(connection, request, status, sent, seconds, response, environ)
 
     # Signals and the end.
 

@@ -39,7 +39,7 @@ def environ_of(connection: Any, asked: Asked) -> environs.Environ:
     environ: environs.Environ = {
         "REQUEST_METHOD": asked.method,
         "RAW_URI": asked.uri,
-        "PATH_INFO": environs.path_of(connection.request.line),
+        "PATH_INFO": connection.request.line.decoded_path,
         "QUERY_STRING": asked.query,
         "SERVER_PROTOCOL": connection.request.line.version,
         "SCRIPT_NAME": "",

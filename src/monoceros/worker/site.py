@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 from monoceros.listener import Listener, Peer
 from monoceros.wire.events import Request
 from monoceros.worker.aio import AsyncWorker
-from monoceros.worker.member import Outcome
 from monoceros.worker.stream import Stream
 
 if TYPE_CHECKING:
@@ -27,5 +26,5 @@ class SiteWorker(AsyncWorker):
                 self.drop(idle)
         return super().connect(listener, sock, peer)
 
-    def tell(self, connection: Any, request: Request, exchange: "AnyExchange | None", outcome: Outcome) -> None:
+    def tell(self, connection: Any, request: Request, exchange: "AnyExchange | None", *ending: Any) -> None:
         """A health check each second is no news."""

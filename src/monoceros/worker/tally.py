@@ -1,7 +1,7 @@
 """What a worker counts of the requests that it has served, in its slot of the scoreboard."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
 from typing import Final, TypeVar
 
@@ -24,42 +24,39 @@ class Tally:
     def __init__(self, slot: Slot, soon: Callable[[Callable[[], None]], object] | None = None) -> None:
         self._slot = slot
         self._soon = soon
-        self._statuses: list[int] = []
-        self._sizes: list[int] = []
-        self._seconds: list[float] = []
-        self._waits: list[tuple[int, float]] = []
+        self._answers: list[tuple[int, int, float, float]] = []
 
     def add(self, status: int, sent: int, seconds: float, waited: float) -> None:
         """Count a response of this status with `sent` bytes of content, how long it took, and had waited, in seconds.
 
         How long a WebSocket was open (101) is the time that somebody has spent with it, and not counted.
         """
-        if self._soon is not None and not self._sizes:
+        if self._soon is not None and not self._answers:
             self._soon(self.flush)
-        if waited:
-            self._waits.append((status, waited))
-        else:
-            self._statuses.append(status)
-        if status != 101:
-            self._seconds.append(seconds)
-        self._sizes.append(sent)
+        self._answers.append((status, sent, seconds, waited))
 
     def flush(self) -> None:
         """Write what was added."""
-        if not self._sizes:
+        if not self._answers:
             return
         slot = self._slot
-        slot[SENT] += sum(_taken(self._sizes))  # first: what is added last is what says that there is something
-        seconds, waits = _taken(self._seconds), _taken(self._waits)
-        for status, count in _counted(_taken(self._statuses)):
+        answers = _taken(self._answers)
+        statuses, sizes, seconds, waits = zip(*answers, strict=True)
+        slot[SENT] += sum(sizes)  # first: what is added last is what says that there is something
+        calm, times = statuses, seconds
+        if any(waits):
+            calm = tuple([status for status, _, _, wait in answers if not wait])
+            for status, count in _counted([status for status, _, _, wait in answers if wait]):
+                slot[WAITED + status // 100] += count
+            for magnitude, count in _counted(magnitudes(filter(None, waits))):
+                slot[QUEUE + bucket(magnitude)] += count
+        if 101 in statuses:
+            times = tuple([time for status, _, time, _ in answers if status != 101])
+        for status, count in _counted(calm):
             slot[CALM + status // 100] += count
-        for status, count in _counted([status for status, _ in waits]):
-            slot[WAITED + status // 100] += count
-        for magnitude, count in _counted(magnitudes(waited for _, waited in waits)):
-            slot[QUEUE + bucket(magnitude)] += count
-        for magnitude, count in _counted(magnitudes(seconds)):
+        for magnitude, count in _counted(magnitudes(times)):
             slot[LATENCY + bucket(magnitude)] += count
-        slot[DURATION] += int(sum(seconds) * 1e6)
+        slot[DURATION] += int(sum(times) * 1e6)
 
 
 def _taken(items: list[T]) -> list[T]:
@@ -69,5 +66,5 @@ def _taken(items: list[T]) -> list[T]:
     return taken
 
 
-def _counted(numbers: list[int]) -> Iterable[tuple[int, int]]:
+def _counted(numbers: Sequence[int]) -> Iterable[tuple[int, int]]:
     return zip(numbers, repeat(1)) if len(numbers) <= FEW else Counter(numbers).items()
