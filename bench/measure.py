@@ -10,8 +10,10 @@ import http.client
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +27,7 @@ from .servers import Place, Server
 WARM_UP = 1
 ANSWER_TIMEOUT = 15.0
 IDLE_TIMEOUT = 30.0
+READ_EVERY = 0.1
 
 
 @dataclass(frozen=True)
@@ -101,10 +104,10 @@ def excuse(server: Server, row: Row, plan: Plan) -> str | None:
 
 def turn(row: Row, server: Server, plan: Plan, cell: Cell) -> Sample:
     with tempfile.TemporaryDirectory(prefix="bench-") as home:
-        place = Place(BIN, Path(home), free_port(), row)
+        place = Place(BIN, Path(home), free_port(), row, free_port())
         with Process(server, place, str(plan.server_core)) as process:
             cell.note(row.remark(check(row, place)))
-            with silent(row.idle, place):
+            with silent(row.idle, place), reader(place):
                 warm_up = load(row, place, plan, WARM_UP)
                 before = process.usage()
                 result = load(row, place, plan, plan.seconds)
@@ -187,6 +190,40 @@ def silent(number: int, place: Place) -> Iterator[None]:
     finally:
         for connection in connections:
             connection.close()
+
+
+@contextmanager
+def reader(place: Place) -> Iterator[None]:
+    """Somebody who reads /stats, where the row is about that. At the end each answer must have been a good one."""
+    if "stats" not in place.row.needs:
+        yield
+        return
+    done = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read, place, done)
+        try:
+            yield
+        finally:
+            done.set()
+    if fault := reading.result():
+        raise Unfit(fault)
+
+
+def read(place: Place, done: threading.Event) -> str | None:
+    """Read until done. What was wrong, if something was."""
+    while not done.wait(READ_EVERY):
+        client = http.client.HTTPConnection("127.0.0.1", place.admin_port, timeout=ANSWER_TIMEOUT)
+        try:
+            client.request("GET", "/stats")
+            response = client.getresponse()
+            content = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            return f"did not tell of itself: {error or type(error).__name__}"
+        finally:
+            client.close()
+        if response.status != 200 or not content:
+            return f"answered {response.status} to who asked for /stats"
+    return None
 
 
 def is_open(connection: socket.socket) -> bool:

@@ -91,7 +91,7 @@ class Process:
         log = self.place.access_log
         path = log if log and log.exists() else self.output
         with path.open("rb") as lines:
-            return sum(b"GET /" in line for line in lines)
+            return sum(b"GET /" in line or b'"GET","path":"/"' in line for line in lines)
 
     def usage(self) -> Usage:
         return Usage.of(pids(self.root.pid))

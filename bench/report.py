@@ -99,15 +99,27 @@ def table(header: list[str], body: list[list[str]]) -> str:
     return "\n".join([render(header), rule, *(render(row) for row in body)])
 
 
-def row_table(cells: list[Cell], base: str) -> str:
+def cost(line: Line, plain: list[Line]) -> list[str]:
+    """This row's CPU and requests per second to those of the same server in the plain row. Of medians: the two were
+    not measured in the same rounds.
+    """
+    other = next((each for each in plain if each.server == line.server), Line(line.server))
+    pairs = [(line.cpu_us, other.cpu_us), (line.rps, other.rps)]
+    return [figure(this / that) if this and that else "" for this, that in pairs]
+
+
+def row_table(cells: list[Cell], base: str, than: str | None = None, plain: list[Cell] | None = None) -> str:
+    """`plain` are the cells of the row that this one is compared with, whose name is `than`."""
     body = []
+    header = [*COLUMNS, f"CPU, to {than}", f"requests/s, to {than}"] if plain else COLUMNS
+    others = lines(plain or [], base)
     for each in lines(cells, base):
         # Ratios of the base to itself are noise to the eye.
         ratios = ["", ""] if each.server == base else [figure(each.cpu_ratio), figure(each.rps_ratio)]
         figures = [figure(v) for v in (each.rps, each.p50_ms, each.p99_ms, each.cpu_us, each.rss_mib)]
         errors = "" if each.errors is None else str(each.errors)
-        body.append([each.server, *figures, errors, *ratios])
-    return table(COLUMNS, body)
+        body.append([each.server, *figures, errors, *ratios, *(cost(each, others) if plain else [])])
+    return table(header, body)
 
 
 def overview(title: str, results: dict[str, list[Cell]], base: str) -> str:
@@ -126,9 +138,11 @@ def markdown(facts: dict[str, str], rows: list[Row], results: dict[str, list[Cel
         # Most servers know one interface only: in one table for both, half of the cells would be empty.
         if group := {row.name: results[row.name] for row in rows if row.interface == interface and row.name in results}:
             parts.append(overview(f"{interface.upper()}, CPU µs/request", group, base))
-    about = {row.name: row.about for row in rows}
+    known = {row.name: row for row in rows}
     for name, cells in results.items():
-        parts += [f"## {name}", about[name][0].upper() + about[name][1:] + ".", row_table(cells, base)]
+        about, than = known[name].about, known[name].than
+        plain = results.get(than) if than else None
+        parts += [f"## {name}", about[0].upper() + about[1:] + ".", row_table(cells, base, than, plain)]
         if notes := [f"* {cell.server}: {note}" for cell in cells for note in cell.notes]:
             parts.append("\n".join(notes))
     return "\n\n".join(parts) + "\n"

@@ -40,6 +40,8 @@ class Row:
     """What the check sends by POST; `script` sends the same."""
     idle: int = 0
     """Keep-alive connections that are open and silent meanwhile."""
+    than: str | None = None
+    """The row that is this one without what it is about: the report says what that costs."""
     remark: Callable[[Answer], str | None] = lambda answer: None
     """What a reader should know about how this server did it."""
 
@@ -82,9 +84,15 @@ THREADS = WSGI | {"threads"}
 
 ROWS = [
     Row("hello", "13 bytes, the client's headers are always the same", "hello:app", hello),
+    # What these are compared with stands next to them, for a machine is not the same all day.
+    Row("hello-access-log", "a line per request in a file", "hello:app", hello, needs=WSGI | {"access-log"},
+        than="hello"),
+    Row("hello-json-log", "a line per request in a file, as JSON, and an id for each request", "hello:app", hello,
+        needs=WSGI | {"access-log", "json-log"}, than="hello"),
+    Row("hello-stats", "hello, while somebody reads /stats ten times a second", "hello:app", hello,
+        needs=WSGI | {"stats"}, than="hello"),
     Row("hello-browser", "13 header lines as a browser's, the cookie differs on each request", "hello:app", hello,
         script="browser.lua"),
-    Row("hello-access-log", "a line per request in a file", "hello:app", hello, needs=WSGI | {"access-log"}),
     Row("idle-1000", "hello, while 1,000 more keep-alive connections are open and silent", "hello:app", hello,
         idle=1000),
     Row("flask-json", "Flask, a small JSON answer", "flask_json:app", hello_json),
@@ -98,9 +106,14 @@ ROWS = [
     Row("download-1m", "1 MiB from memory in chunks of 64 KiB", "large:download", one_mib),
     Row("file-1m", "1 MiB from a file, by wsgi.file_wrapper", "large:file", one_mib, remark=without_wrapper),
     Row("asgi-hello", "13 bytes, the client's headers are always the same", "asgi_hello:app", hello, needs=ASGI),
+    Row("asgi-hello-access-log", "a line per request in a file", "asgi_hello:app", hello, needs=ASGI | {"access-log"},
+        than="asgi-hello"),
+    Row("asgi-hello-json-log", "a line per request in a file, as JSON, and an id for each request", "asgi_hello:app",
+        hello, needs=ASGI | {"access-log", "json-log"}, than="asgi-hello"),
+    Row("asgi-hello-stats", "hello, while somebody reads /stats ten times a second", "asgi_hello:app", hello,
+        needs=ASGI | {"stats"}, than="asgi-hello"),
     Row("asgi-hello-browser", "13 header lines as a browser's, the cookie differs on each request", "asgi_hello:app",
         hello, needs=ASGI, script="browser.lua"),
-    Row("asgi-hello-access-log", "a line per request in a file", "asgi_hello:app", hello, needs=ASGI | {"access-log"}),
     Row("asgi-idle-1000", "hello, while 1,000 more keep-alive connections are open and silent", "asgi_hello:app", hello,
         needs=ASGI, idle=1000),
     Row("asgi-starlette-json", "Starlette, a small JSON answer", "starlette_json:app", hello_json, needs=ASGI),

@@ -29,6 +29,8 @@ class Place:
     """An empty directory: its working directory."""
     port: int
     row: Row
+    admin_port: int = 0
+    """Where the server tells of itself, in the rows that are about that."""
 
     @property
     def python(self) -> str:
@@ -71,6 +73,7 @@ class Server:
 
 WSGI = frozenset({"wsgi", "threads", "access-log"})
 ASGI = frozenset({"asgi", "access-log"})
+OURS = WSGI | ASGI | {"json-log", "stats"}
 
 
 def gunicorn_like(module: str, **kinds: str) -> Callable[[Place], list[str]]:
@@ -89,6 +92,10 @@ def gunicorn_like(module: str, **kinds: str) -> Callable[[Place], list[str]]:
             words += ["--asgi-loop", "uvloop"]
         if place.access_log:
             words += ["--access-logfile", str(place.access_log)]
+        if "json-log" in place.row.needs:
+            words += ["--log-format", "json"]
+        if "stats" in place.row.needs:
+            words += ["--admin-bind", str(place.admin_port)]
         return [*words, place.row.app]
 
     return command
@@ -154,7 +161,7 @@ def nginx(place: Place) -> list[str]:
 BASE = "monoceros"
 
 SERVERS = [
-    Server(BASE, gunicorn_like("monoceros", wsgi="gthread", asgi="asgi"), WSGI | ASGI, "monoceros"),
+    Server(BASE, gunicorn_like("monoceros", wsgi="gthread", asgi="asgi"), OURS, "monoceros"),
     # The same code without a spare thread: two rows are enough to see what the spares cost.
     Server("monoceros-sync", gunicorn_like("monoceros", wsgi="sync"), WSGI, "monoceros",
            only=frozenset({"hello", "hello-browser"})),

@@ -21,7 +21,14 @@ def test_a_name_is_not_the_beginning_of_another():
 
 
 def test_patterns():
-    assert rows("--rows", "asgi-hello*,sleep") == ["sleep", "asgi-hello", "asgi-hello-browser", "asgi-hello-access-log"]
+    assert rows("--rows", "asgi-hello*,sleep") == [
+        "sleep",
+        "asgi-hello",
+        "asgi-hello-access-log",
+        "asgi-hello-json-log",
+        "asgi-hello-stats",
+        "asgi-hello-browser",
+    ]
     assert [server.name for server in pick(SERVERS, ["*-sync"])] == ["monoceros-sync", "gunicorn-sync"]
 
 

@@ -68,6 +68,21 @@ def test_the_base_is_not_compared_with_itself():
     assert [cell.strip() for cell in theirs.split("|")[-3:-1]] == ["0.50", "2.00"]
 
 
+def test_what_a_row_costs_is_said_of_each_server():
+    plain = [Cell("monoceros", rounds(10)), Cell("theirs", rounds(20))]
+    cells = [Cell("monoceros", rounds(11)), Cell("theirs", rounds(30)), Cell("another", rounds(5))]
+    results = {"hello": plain, "hello-access-log": cells}
+    found = markdown({}, ROWS, results, "monoceros").partition("## hello-access-log")[2]
+    head, _, *body = [each for each in found.splitlines() if each.startswith("|")]
+    assert [cell.strip() for cell in head.strip("|").split("|")][-2:] == ["CPU, to hello", "requests/s, to hello"]
+    costs = [[cell.strip() for cell in each.strip("|").split("|")][-2:] for each in body]
+    assert costs == [["1.10", "0.91"], ["1.50", "0.67"], ["", ""]]
+
+
+def test_without_the_row_that_it_is_compared_with_there_is_no_cost():
+    assert "to hello" not in markdown({}, ROWS, {"hello-access-log": [Cell("monoceros", rounds(10))]}, "monoceros")
+
+
 def test_overview_leaves_out_what_was_not_measured():
     results = {"hello": [Cell("monoceros", rounds(10)), Cell("nginx", rounds(5))], "sleep": [Cell("monoceros", [None])]}
     body = overview("CPU", results, "monoceros").splitlines()[2:]

@@ -59,7 +59,8 @@ def test_everybody_has_the_same_event_loop(server, option_name, tmp_path):
 def test_asgi_rows_have_the_servers_for_it(row):
     joined = [server.name for server in SERVERS if server.joins(row) and server.name != "nginx"]
     assert joined == ["monoceros", "granian", "uvicorn", "gunicorn-uvicorn", "gunicorn-asgi", "hypercorn"]
-    assert not any(SERVER[name].lacks(row) for name in joined)
+    able = [name for name in joined if not SERVER[name].lacks(row)]
+    assert able == (["monoceros"] if row.needs & {"json-log", "stats"} else joined)
 
 
 @pytest.mark.parametrize("server", ["monoceros", "gunicorn-sync", "gunicorn-gthread"])
@@ -72,6 +73,22 @@ def test_access_log_only_where_the_row_is_about_it(server):
 def test_asgi_access_log_only_where_the_row_is_about_it(server, tmp_path):
     assert "--access-logfile" not in command(server, "asgi-hello", tmp_path)
     assert option(command(server, "asgi-hello-access-log", tmp_path), "--access-logfile") == f"{tmp_path}/access.log"
+
+
+@pytest.mark.parametrize("name", ["hello", "asgi-hello"])
+def test_what_only_ours_can(name):
+    words = command("monoceros", f"{name}-json-log")
+    assert option(words, "--log-format") == "json"
+    assert option(words, "--access-logfile") == "/home/access.log"
+    assert "--admin-bind" in command("monoceros", f"{name}-stats")
+    assert not {"--log-format", "--admin-bind"} & set(command("monoceros", f"{name}-access-log"))
+    assert SERVER["granian"].lacks(ROW[f"{name}-json-log"]) == "has no json-log"
+
+
+def test_what_a_row_is_compared_with_is_measured_shortly_before():
+    names = list(ROW)
+    for row in ROWS:
+        assert row.than is None or 0 < names.index(row.name) - names.index(row.than) <= 3
 
 
 def test_access_log_on_stdout():
