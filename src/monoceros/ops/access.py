@@ -7,9 +7,9 @@ remembered what comes again in them, and here they are written.
 import logging
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 from urllib.parse import quote
 
 from monoceros.ops import atoms, jsonlines, log, uvicorn
@@ -26,9 +26,16 @@ from monoceros.wire.response import Response
 # hold of a worker that logs faster than it ticks.
 BATCH: Final = 64 * 1024
 
+# And lines, since of most it is not known yet how long they are.
+MANY: Final = 256
+
 # Clients choose request lines, so it is a bounded number of bounded ones that is remembered: some 1 MB.
 CACHED: Final = 1024
 CACHED_LENGTH: Final = 256
+
+
+# The first arguments of `Shape.line`.
+Exchange: TypeAlias = tuple[Pieces, Pieces, float, int, int, float, str | None, float]
 
 
 class Asker(Protocol):
@@ -77,7 +84,8 @@ class AccessLog:
         self._line = self._shape or partial(uvicorn.message, root_path=prefix, query_shown=redaction.query)
         self._asked: dict[RequestLine, Pieces] = {}
         self._message: type[str] = jsonlines.Line if settings.log_format == "json" else str
-        self._lines: deque[str] = deque()
+        # Those of which only what does not change is told are made when they are written, which takes half as long.
+        self._lines: deque[str | Exchange] = deque()
         self._size = 0
         # It can be entered again, because a signal may come in the middle and want everything flushed.
         self._writing = threading.RLock()
@@ -108,21 +116,28 @@ class AccessLog:
         response: Response | None,
         environ: Mapping[str, Any] | None,
     ) -> None:
-        """Make the line of one exchange; write the batch if that has got long. Never raises for a failing write."""
+        """Add the line of one exchange; write the batch if that has got long. Never raises for a failing write."""
         if self._statsd is not None:
             self._statsd.request(status, seconds)
         if self._unheard:
             return
-        given: Sequence[tuple[str | bytes, str | bytes]] = response.given if response is not None else ()
         line, fields = request
         shape = self._shape
         if shape is None:
             self._append(self._line(facts_of(asker, line, fields, status)))
             return
         asked, told = self._asked.get(line), fields.told
-        if asked is None or told is None or fields.overrides:
-            asked, told = self._learn(shape, facts_of(asker, line, fields), line, fields)
-        self._append(shape.line(asked, told, status, sent, seconds, given, environ, asker.request_id, asker.waited))
+        if asked is None:
+            asked = self._asked_by(shape, asker, line, fields)
+        if told is None or fields.overrides:
+            told = self._told_by(shape, asker, line, fields)
+        rest = (asked, told, shape.clock(), status, sent, seconds, asker.request_id, asker.waited)
+        if shape.looks_back:
+            self._append(shape.line(*rest, response.given if response is not None else (), environ))
+            return
+        self._lines.append(rest)
+        if len(self._lines) >= MANY:
+            self.flush()
 
     def add(self, facts: Facts) -> None:
         """The same, of an exchange of which nothing is to be remembered."""
@@ -138,25 +153,25 @@ class AccessLog:
         if self._size > BATCH:
             self.flush()
 
-    def _learn(self, shape: Shape, facts: Facts, line: RequestLine, fields: FieldBlock) -> tuple[Pieces, Pieces]:
-        """What is said of these two, remembered where it may be."""
-        asked = self._asked.get(line)
-        if asked is None:
-            asked = shape.asked(facts)
-            # A line with a secret is not kept, even if its secret is not in the pieces.
-            if len(line.target) <= CACHED_LENGTH and self._redaction.query(line.query) == line.query:
-                if len(self._asked) >= CACHED:
-                    self._asked.clear()
-                self._asked[line] = asked
+    def _asked_by(self, shape: Shape, asker: Asker, line: RequestLine, fields: FieldBlock) -> Pieces:
+        """What is said of a request line, remembered if it is not too long and has no secret."""
+        asked = shape.asked(facts_of(asker, line, fields))
+        if len(line.target) <= CACHED_LENGTH and self._redaction.query(line.query) == line.query:
+            if len(self._asked) >= CACHED:
+                self._asked.clear()
+            self._asked[line] = asked
+        return asked
+
+    def _told_by(self, shape: Shape, asker: Asker, line: RequestLine, fields: FieldBlock) -> Pieces:
+        """What is said of a client and its fields, remembered unless it is there that they differ from the root's."""
         root = fields.root
-        if any(field.name in shape.names for field in fields.overrides):
-            return asked, shape.told(facts)
-        told: Pieces | None = root.told
-        if told is None:
-            told = shape.told(facts)
-            if root.trust is not None:  # only then it is decided who the client is
-                root.told = told
-        return asked, told
+        differs = any(field.name in shape.names for field in fields.overrides)
+        if root.told is not None and not differs:
+            return root.told
+        told = shape.told(facts_of(asker, line, fields))
+        if root.trust is not None and not differs:  # only then it is decided who the client is
+            root.told = told
+        return told
 
     def flush(self) -> None:
         """Write what was added. Takes no time if that is nothing; never raises for a failing write."""
@@ -180,10 +195,12 @@ class AccessLog:
     def _taken(self) -> list[str]:
         # One by one, because others may add meanwhile, and a signal may flush.
         waiting, taken = self._lines, list[str]()
+        line: Callable[..., str] = str if self._shape is None else self._shape.line
         self._size = 0
         try:
             while True:
-                taken.append(waiting.popleft())
+                each = waiting.popleft()
+                taken.append(each if isinstance(each, str) else line(*each))
         except IndexError:
             return taken
 

@@ -64,27 +64,31 @@ class Shape:
     """How lines are made, of pieces, most of which come again.
 
     `asked` makes those that follow from the request line, `told` those that follow from the client's address and from
-    the fields called `names`. `line` makes the line of these two, and of what is so of one exchange only: status, bytes
-    sent, seconds, fields of the response, environ, id and queue time, as in `Facts`.
+    the fields called `names`. `line` makes the line of these two, and of what is so of one exchange only: when it ended
+    by `clock`, in seconds since the epoch; status, bytes sent, seconds, id, queue time, fields of the response and
+    environ, as in `Facts`. Where it `looks_back`, it makes use of the last two.
     """
 
     asked: Callable[[Facts], Pieces]
     told: Callable[[Facts], Pieces]
     line: Callable[..., str]
     names: frozenset[bytes]
+    clock: Callable[[], float]
+    looks_back = False
 
     def __call__(self, facts: Facts) -> str:
         """The line, without its newline, with nothing remembered."""
         return self.line(
             self.asked(facts),
             self.told(facts),
+            self.clock(),
             facts.status,
             facts.sent,
             facts.seconds,
-            facts.response_fields,
-            facts.environ,
             facts.request_id,
             facts.queue_time,
+            facts.response_fields,
+            facts.environ,
         )
 
 
@@ -109,7 +113,7 @@ NAMES: Final = {"u": b"authorization", "f": b"referer", "a": b"user-agent"}
 
 # These are over the arguments of `Shape.line`, and nothing in them needs to be escaped.
 NOW: Final = {
-    "t": "stamp()",
+    "t": "stamp(now)",
     "L": "'%d.%06d' % divmod(round(seconds * 1e6), 1_000_000)",
     "p": "f'<{getpid()}>'",
 }
@@ -122,7 +126,7 @@ NUMBERS: Final = {
     "M": "round(seconds * 1e6) // 1000",
     "D": "round(seconds * 1e6)",
 }
-ARGUMENTS: Final = "asked, told, status, sent, seconds, response_fields, environ, request_id, queue_time"
+ARGUMENTS: Final = "asked, told, now, status, sent, seconds, request_id, queue_time, response_fields=(), environ=None"
 NAMED: Final = {
     "i": lambda name: f"fields.get({name.encode()!r}, b'-').decode('latin-1')",
     "o": lambda name: f"response_field(response_fields, {name!r})",
@@ -189,10 +193,12 @@ class Compiled(Shape):
             "getpid": os.getpid,
             "query": redaction.query,
             "response_field": response_field,
-            "stamp": Stamp(clock),
+            "stamp": Stamp(),
             "target": redaction.target,
             "user": user,
         }
+        self.clock = clock
+        self.looks_back = any("response_fields" in atom.expression or "environ" in atom.expression for atom in atoms)
         self.names = frozenset(atom.name for atom in atoms if atom.name is not None)
         # What stands together is one piece, from its first atom to its last.
         pieces: dict[str, list[list[Atom]]] = {"asked": [], "told": []}
@@ -292,15 +298,14 @@ def meaning(key: str, redaction: Redaction) -> tuple[str, str, bytes | None]:
 
 
 class Stamp:
-    """The time as access logs have it, rendered once a second."""
+    """Seconds since the epoch as access logs have them, rendered once a second."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self.clock = clock
+    def __init__(self) -> None:
         # One tuple, so that a thread never sees the second of one moment and the text of another.
         self.last = (-1, "")
 
-    def __call__(self) -> str:
-        now = int(self.clock())
+    def __call__(self, seconds: float) -> str:
+        now = int(seconds)
         second, text = self.last
         if now != second:
             at = time.localtime(now)

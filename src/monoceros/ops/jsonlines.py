@@ -89,7 +89,7 @@ class AccessLine(Shape):
     def __init__(
         self, worker: int, generation: int, redaction: Redaction, clock: Callable[[], float] = time.time
     ) -> None:
-        self._clock = clock
+        self.clock = clock
         self._moment = Moment()
         self._origin = f'","level":"info","logger":"gunicorn.access","worker":{worker},"generation":{generation}'
         self._redaction = redaction
@@ -101,13 +101,14 @@ class AccessLine(Shape):
         self,
         asked: Pieces,
         told: Pieces,
+        now: float,
         status: int,
         sent: int,
         seconds: float,
-        response_fields: object,
-        environ: object,
         request_id: str | None,
         queue_time: float | None,
+        response_fields: object = (),
+        environ: object = None,
     ) -> str:
         before = "" if request_id is None else f',"request_id":{encode_basestring_ascii(request_id)}'
         if queue_time:
@@ -115,7 +116,7 @@ class AccessLine(Shape):
         else:
             queued = "" if queue_time is None else ',"queue_time":0.000000'
         return (
-            f'{{"time":"{self._moment(self._clock())}{self._origin}{before}{told[0]}{asked[0]}'
+            f'{{"time":"{self._moment(now)}{self._origin}{before}{told[0]}{asked[0]}'
             f',"status":{status},"bytes":{sent},"duration":{seconds:.6f}{queued}{told[1]}}}'
         )
 
