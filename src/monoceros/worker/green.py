@@ -23,7 +23,6 @@ from monoceros.worker.base import QUICK, Berth
 from monoceros.worker.blocking import BlockingConnection
 from monoceros.worker.connection import SENDING
 from monoceros.worker.loop import FLUSH, milliseconds
-from monoceros.worker.member import Outcome
 from monoceros.worker.slow import GreenWatch
 from monoceros.worker.tally import Tally
 from monoceros.worker.wsgi import WsgiWorker
@@ -115,11 +114,11 @@ class GreenWorker(WsgiWorker[GreenConnection]):
         away = self.acceptor.look()
         return longest if away is None else min(longest, away)
 
-    def tell(self, connection: Any, request: Request, exchange: Any, outcome: Outcome) -> None:
+    def tell(self, connection: Any, request: Request, exchange: Any, *ending: Any) -> None:
         """Write the line of an exchange to the access log, soon."""
         if not self.access.waiting:
             self._bell.set()
-        super().tell(connection, request, exchange, outcome)
+        super().tell(connection, request, exchange, *ending)
 
     def beat(self) -> None:
         """That one request moves says nothing about the others: the deadline is put off by the main greenlet only."""
