@@ -271,7 +271,7 @@ def test_the_counts_are_what_a_client_counts(
             for _ in range(3):
                 load.more(150)
                 seen.append(admin.counters())
-    server.expect("Autorestarting", times=3)
+        server.expect("Autorestarting", times=3, seconds=30)
     assert load.errors == []
     wait_for(lambda: admin.responses() >= load.total, what="all to be counted")
     seen.append(admin.counters())
