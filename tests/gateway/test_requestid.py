@@ -66,12 +66,29 @@ def test_blocks_that_share_what_was_parsed_do_not_share_an_id() -> None:
         assert ids.decide(last, PROXY) == number
 
 
-def test_in_a_scope_it_takes_the_place_of_all_there_are() -> None:
-    shared = [(b"host", b"a"), (b"x-request-id", b"1"), (b"accept", b"x"), (b"x-request-id", b"2")]
+@pytest.mark.parametrize("given", [(), ("",), ("1",), ("1", "2")])
+def test_in_a_scope_it_takes_the_place_of_all_there_are(given: tuple[str, ...]) -> None:
+    fields = block("Accept: x", *[f"X-Request-ID: {each}" for each in given])
+    RequestIds(DEFAULTS).decide(fields, STRANGER)
+    shared = list(fields)
     scope = {"headers": shared}
-    put_in_scope(scope, "abc")
+    put_in_scope(scope, "abc", fields)
     assert scope["headers"] == [(b"host", b"a"), (b"accept", b"x"), (b"x-request-id", b"abc")]
-    assert len(shared) == 4
+    assert shared == list(fields)
+
+
+def test_in_a_scope_it_takes_the_place_of_one_that_differs_with_each_request() -> None:
+    ids = RequestIds(DEFAULTS)
+    first = block("X-Request-ID: 0", "Accept: x")
+    first.pinned = frozenset()
+    ids.decide(first, STRANGER)
+    raw = b"Host: a\r\nX-Request-ID: 1\r\nAccept: x"
+    fields = first.next(raw, 0, len(raw), "HTTP/1.1", Limits())
+    assert fields.overrides
+    scope = {"headers": list(fields)}
+    put_in_scope(scope, ids.decide(fields, STRANGER), fields)
+    assert [name for name, _ in scope["headers"]] == [b"host", b"accept", b"x-request-id"]
+    assert OURS.fullmatch(scope["headers"][-1][1].decode())
 
 
 def test_who_wants_ids() -> None:

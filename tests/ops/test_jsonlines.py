@@ -224,6 +224,14 @@ def test_the_moment_is_exact_and_in_the_local_zone() -> None:
         assert datetime.fromisoformat(text).timestamp() == pytest.approx(seconds, abs=2e-6)
 
 
+@given(st.lists(st.tuples(st.sampled_from([1, 999_999_999, 1_800_000_000]), st.integers(0, 2_000_000)), min_size=1))
+def test_moments_one_behind_the_other(times: list[tuple[int, int]]) -> None:
+    moment = Moment()
+    for second, microseconds in times:
+        seconds = second + microseconds / 1e6
+        assert datetime.fromisoformat(moment(seconds)).timestamp() == pytest.approx(seconds, abs=2e-6)
+
+
 def test_a_reload_may_change_the_format(tmp_path: Path) -> None:
     path = tmp_path / "error.log"
     for settings in (Settings(), SETTINGS, Settings()):

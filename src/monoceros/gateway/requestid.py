@@ -18,6 +18,11 @@ LOOKALIKE: Final = b"x_request_id"
 ACCEPTED: Final = re.compile(rb"[!-~]{1,128}")
 
 
+# What a block says without such a field, and with an empty one or several: neither would be accepted.
+NOTHING: Final = b""
+UNUSABLE: Final = b" "
+
+
 class RequestIds:
     """Decides once for each request what it is called.
 
@@ -46,18 +51,19 @@ def wanted(settings: Settings) -> bool:
     return settings.log_format == "json" if settings.request_id is None else settings.request_id
 
 
-def put_in_scope(scope: dict[str, Any], request_id: str) -> None:
+def put_in_scope(scope: dict[str, Any], request_id: str, fields: FieldBlock) -> None:
     """Let an ASGI application find the id, in the place of whatever the client has sent. The scope's list is replaced.
 
     In an environ, `KEY` is where it stands.
     """
-    headers = [field for field in scope["headers"] if field[0] != FIELD]
-    headers.append((FIELD, request_id.encode("ascii")))
-    scope["headers"] = headers
+    headers = scope["headers"]
+    if fields.called != NOTHING or fields.overrides:
+        headers = [field for field in headers if field[0] != FIELD]
+    scope["headers"] = [*headers, (FIELD, request_id.encode("ascii"))]
 
 
 def _given(fields: FieldBlock) -> bytes:
-    """What the field says; empty if there is none, or more than one, of which nobody knows which is meant.
+    """What the field says; `NOTHING` if there is none, `UNUSABLE` if it says nothing, or more than one thing.
 
     Where it differs with each request, it is an override, so that what the root says does not count.
     """
@@ -67,5 +73,7 @@ def _given(fields: FieldBlock) -> bytes:
     root = fields.root
     if root.called is None:
         found = [field for field in root.fields if field.name in (FIELD, LOOKALIKE)]
-        root.called = found[0].value if len(found) == 1 and found[0].name == FIELD else b""
+        root.called = UNUSABLE if found else NOTHING
+        if len(found) == 1 and found[0].name == FIELD and found[0].value:
+            root.called = found[0].value
     return root.called

@@ -21,6 +21,10 @@ current: Final[ContextVar[str | None]] = ContextVar("request_id", default=None)
 ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
+# Up to 1000, as which rounding may show what is just below.
+DIGITS: Final = [*(f"{number:03}" for number in range(1000)), "999"]
+
+
 class Line(str):
     """A line of the access log on its way through a logger. It is an object already."""
 
@@ -28,21 +32,33 @@ class Line(str):
 
 
 class Moment:
-    """Seconds since the epoch as RFC 3339 has them, with microseconds. All but those is rendered once a second."""
+    """Seconds since the epoch as RFC 3339 has them, with microseconds.
+
+    All but the fraction is rendered once a second, and of that, all but the last three digits once a millisecond.
+    """
 
     def __init__(self) -> None:
-        # One tuple, so that a thread never sees the second of one moment and the text of another.
-        self._last = (-1, "", "")
+        # One tuple each, so that a thread never sees the begin of one span and the text of another.
+        self._second = (-1, "", "")
+        self._millisecond = (-1.0, "", "")
 
     def __call__(self, seconds: float) -> str:
+        begin, text, zone = self._millisecond
+        if not begin <= seconds < begin + 0.001:
+            begin, text, zone = self._enter(seconds)
+        return f"{text}{DIGITS[int((seconds - begin) * 1e6)]}{zone}"
+
+    def _enter(self, seconds: float) -> tuple[float, str, str]:
         whole = int(seconds)
-        second, text, zone = self._last
+        second, text, zone = self._second
         if whole != second:
             at = time.localtime(whole)
             sign, offset = "-" if at.tm_gmtoff < 0 else "+", abs(at.tm_gmtoff) // 60
             text, zone = time.strftime("%Y-%m-%dT%H:%M:%S.", at), f"{sign}{offset // 60:02}:{offset % 60:02}"
-            self._last = (whole, text, zone)
-        return "%s%06d%s" % (text, (seconds - whole) * 1e6, zone)  # noqa: UP031 (the quickest way)
+            self._second = (whole, text, zone)
+        milliseconds = int((seconds - whole) * 1000)
+        self._millisecond = entered = (whole + milliseconds / 1000, text + DIGITS[milliseconds], zone)
+        return entered
 
 
 class ObjectLine(logging.Formatter):

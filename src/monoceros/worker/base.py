@@ -195,7 +195,8 @@ class Worker:
         if response is not None:
             status, sent = response.status, response.length or 0
         elif exchange is not None and exchange.started:
-            status, sent, response = exchange.status or GONE, exchange.sent, exchange.response
+            sent, response = exchange.sent, exchange.response
+            status = response.status if response is not None else exchange.status or GONE
         if connection.wire.writer is NO_CONTENT:
             sent = 0
         self.tally.add(status, sent, seconds, connection.waited)

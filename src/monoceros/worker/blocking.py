@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from monoceros.gateway import environ as environs
 from monoceros.gateway.input import Input
-from monoceros.gateway.requestid import KEY, RequestIds
+from monoceros.gateway.requestid import KEY
 from monoceros.gateway.wsgi import Exchange, Headers, early_hints
 from monoceros.listener import Listener, Peer
 from monoceros.ops.jsonlines import current
@@ -139,7 +139,8 @@ class BlockingConnection(Connection):
                 worker.look_ahead(self)
             environ = environs.build(self._environ, request, decision)
             if worker.ids is not None:
-                self._identify(worker.ids, environ)
+                self.request_id = environ[KEY] = request_id = worker.ids.decide(fields, self.peer[0])
+                current.set(request_id)  # for whatever this thread logs
             input = self._input(environ) if fields.has_body else None
             exchange = Exchange(worker.app, environ, self, input, worker.settings.sendfile)
             exchange.run()
@@ -165,12 +166,6 @@ class BlockingConnection(Connection):
         self.alive = False
         self.wary |= self.wire.receiving is BODY or bool(self.wire.leftover())
         return False
-
-    def _identify(self, ids: RequestIds, environ: environs.Environ) -> None:
-        """Give the request its id, for the application and for whatever this thread logs."""
-        assert self.request is not None
-        self.request_id = environ[KEY] = ids.decide(self.request.fields, self.peer[0])
-        current.set(self.request_id)
 
     def _input(self, environ: environs.Environ) -> Input | None:
         """Set `wsgi.input`: a file in memory if all content has arrived, else one that waits for the rest."""

@@ -161,7 +161,7 @@ class Stream(Watched):
             scope = asgi.scope(self._scope, request, decision)
         if self.request_id is not None:
             call.request_id = self.request_id
-            put_in_scope(scope, self.request_id)
+            put_in_scope(scope, self.request_id, fields)
         self.running = True
         if worker.slow is not None:
             worker.slow.wake()
