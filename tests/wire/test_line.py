@@ -95,3 +95,10 @@ def test_cache_is_bounded_and_starts_afresh() -> None:
         assert len(line._lines) <= CACHED_LINES
     last = b"GET /%d HTTP/1.1" % (3 * CACHED_LINES + 4)
     assert request_line(last) is request_line(last)
+
+
+@pytest.mark.parametrize("raw", [b"GET http://me:hunter2@b/c HTTP/1.1", b"GET http://me:hunter2@b/ c HTTP/1.1"])
+def test_a_refusal_shows_no_password(raw: bytes) -> None:
+    with pytest.raises(RemoteError, match=r"http://\[redacted\]@b/") as refused:
+        request_line(raw)
+    assert "hunter2" not in str(refused.value)

@@ -4,6 +4,7 @@ The few lines that a site serves come again and again, so the bounded cache belo
 means; and what the gateways derive from it hangs on the same object.
 """
 
+import re
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -14,6 +15,9 @@ from monoceros.wire.events import NotImplementedHere, RemoteError, VersionUnknow
 # a cache that stops growing could be filled with rubbish once and for all.
 CACHED_LINES: Final = 1024
 CACHED_LENGTH: Final = 256
+
+# What may stand before the host of a URL (RFC 3986 §3.2.1): a name, and perhaps a password.
+USERINFO: Final = re.compile(rb"//[^/?# ]*@")
 
 
 class RequestLine:
@@ -72,7 +76,7 @@ def _parse(raw: bytes) -> RequestLine:
     match = grammar.request_line.fullmatch(raw)
     if match is None:
         refuse_tls(raw)
-        raise RemoteError(f"invalid request line: {raw[:100]!r}")
+        raise RemoteError(f"invalid request line: {shown(raw)!r}")
     method, target, major, minor = match.groups()
     if not grammar.method.fullmatch(method):
         raise RemoteError(f"invalid method: {method[:100]!r}")
@@ -104,6 +108,11 @@ def _split_target(method: bytes, target: bytes) -> tuple[bytes | None, bytes]:
         return None, target
     match = grammar.absolute_form.fullmatch(target)
     if match is None or not grammar.host.fullmatch(match[1]):
-        raise RemoteError(f"invalid target: {target[:100]!r}")
+        raise RemoteError(f"invalid target: {shown(target)!r}")
     path = match[2] or b"/"
     return match[1], path if path.startswith(b"/") else b"/" + path
+
+
+def shown(raw: bytes) -> bytes:
+    """The beginning of a line that is refused, for the log, without what a URL may have of a name and a password."""
+    return USERINFO.sub(b"//[redacted]@", raw)[:100]
