@@ -172,6 +172,7 @@ def test_it_is_replaced_when_it_dies(serve: Serve, admin: Admin) -> None:
     server = serve("app:app", *admin.flags, files=FILES).ready()
     admin.ready()
     server.signal(signal.SIGKILL, site_of(server))
+    server.expect(r"Site \(pid:\d+\) was sent SIGKILL!")
     server.expect(r"Booting site with pid: (\d+)", times=2)
     admin.ready()
     assert admin.stats()["workers"]["died"] == 0

@@ -51,19 +51,20 @@ def _read(path: str) -> str:
         return file.read()
 
 
-def obituary(pid: int, status: int, *, killed: bool, oom: bool | None) -> tuple[int, str] | None:
+def obituary(pid: int, status: int, *, killed: bool, oom: bool | None, role: str = "worker") -> tuple[int, str] | None:
     """Log level and line for a worker that ended with this `waitpid` status; None if it left in order.
 
-    `killed` says that we did it; `oom` whether the kernel has counted a process killed for lack of memory since
-    the last death, None if it does not count.
+    `role` is what it was, "worker" or "site"; `killed` says that we did it; `oom` whether the kernel has counted a
+    process killed for lack of memory since the last death, None if it does not count.
     """
     code = os.waitstatus_to_exitcode(status)
     if code == 0:
         return None
+    who = role.capitalize()
     if code > 0:
-        return logging.ERROR, f"Worker (pid:{pid}) exited with code {code}."
+        return logging.ERROR, f"{who} (pid:{pid}) exited with code {code}."
     name = signals.name(-code)
-    line = f"Worker (pid:{pid}) was sent {name}!"
+    line = f"{who} (pid:{pid}) was sent {name}!"
     if -code == signal.SIGTERM:
         return logging.INFO, line
     if -code != signal.SIGKILL:

@@ -210,7 +210,7 @@ class Crew:
         counted = causes.oom_kills()
         oom = None if counted is None or self._oom_kills is None else counted > self._oom_kills
         self._oom_kills = counted
-        told = causes.obituary(child.pid, status, killed=child.killed, oom=oom)
+        told = causes.obituary(child.pid, status, killed=child.killed, oom=oom, role=self.role)
         if told is not None:
             error_log.log(*told)
         self.server.multiproc.bury(pid)
