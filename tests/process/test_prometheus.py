@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -137,3 +141,23 @@ def test_a_directory_of_the_users(serve: Serve) -> None:
     assert server.get("/").status == 200
     assert server.stop() == 0
     assert [file.name for file in (server.directory / "mine").glob("counter_*.db")]
+
+
+def test_a_scrape_that_takes_longer_than_the_stop(serve: Serve, tmp_path: Path) -> None:
+    """Its client hears that nobody is there any more; it is no error of an application."""
+    admin = Admin()
+    mine = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    code = "from prometheus_client import Counter; c = Counter('hits', 'Hits.', ['number'])\n"
+    code += "for number in range(1000): c.labels(str(number)).inc()"
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, **mine})
+    (made,) = tmp_path.glob("counter_*.db")
+    for number in range(1000):  # some seconds' work
+        (tmp_path / f"counter_{10_000_000 + number}.db").symlink_to(made)
+    server = serve("app:app", *admin.flags, files={"app.py": WSGI}, env=mine).ready()
+    admin.ready()
+    with socket.create_connection(("127.0.0.1", admin.port), timeout=20) as scrape:
+        scrape.sendall(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+        wait_for(lambda: admin.stats(), what="the next request to be answered")
+        assert server.stop() == 0
+        assert scrape.recv(1000).startswith(b"HTTP/1.1 503")
+    assert "Traceback" not in server.stderr

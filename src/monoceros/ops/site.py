@@ -89,6 +89,8 @@ class Site:
             body, content_type = await asyncio.to_thread(metrics.render, self._board.read(), accept, self._told)
         except metrics.Missing as missing:
             return Answer(501, f"{missing}\n".encode())
+        except asyncio.CancelledError:  # the server stops, and nobody waits for so many metrics any more
+            return Answer(503, b"leaving\n")
         return Answer(200, body, content_type)
 
     async def stats(self, scope: Scope) -> Answer:
