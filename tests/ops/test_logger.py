@@ -53,7 +53,7 @@ def public(kind: type) -> set[str]:
 
 
 def test_the_atoms_are_gunicorns(tmp_path: Path) -> None:
-    ours = Logger(settings())
+    ours = Logger(settings(log_redact=()))
     theirs = glogging.Logger(logger.as_gunicorn(settings()))
     mine, others = (each.atoms(RESPONSE, REQUEST, ENVIRON, TIME) for each in (ours, theirs))
     assert {**mine, "t": ""} == {**others, "t": ""}
@@ -69,6 +69,25 @@ def test_a_line_of_the_access_log(tmp_path: Path, of_gunicorn: bool) -> None:
     logs.logger.access(RESPONSE, REQUEST, ENVIRON, TIME)
     expected = '192.0.2.1 user [now] "GET /a?b HTTP/1.1" 200 5 "there" "-" 1 192.0.2.1 1.000500\n'
     assert path.read_text() == expected
+
+
+def test_atoms_have_no_secrets(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    format = "%(r)s %(q)s %(f)s %({raw_uri}e)s %({query_string}e)s %({http_cookie}e)s %({cookie}i)s %({set-cookie}o)s"
+    kept = Logger(settings(accesslog=str(path), access_log_format=format))
+    request = SimpleNamespace(headers=[("COOKIE", "hunter2")])
+    response = SimpleNamespace(status="200 OK", sent=5, headers=[("Set-Cookie", "hunter2")])
+    secrets = {
+        "RAW_URI": "/?token=hunter2&x=1",
+        "QUERY_STRING": "token=hunter2&x=1",
+        "HTTP_REFERER": "/?key=hunter2",
+        "HTTP_COOKIE": "hunter2",
+    }
+    kept.access(response, request, ENVIRON | secrets, TIME)
+    query = "token=[redacted]&x=1"
+    assert path.read_text() == (
+        f"GET /?{query} HTTP/1.1 {query} /?key=[redacted] /?{query} {query} [redacted] [redacted] [redacted]\n"
+    )
 
 
 def test_no_atom_ends_a_line(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from typing import Any, Final, NamedTuple
 from monoceros.ops import access, log, logconfig
 from monoceros.ops import statsd as metrics
 from monoceros.ops.atoms import escape, user
+from monoceros.ops.redact import Redaction
 from monoceros.settings.log_values import GUNICORNS_LOGGER, OUR_LOGGER
 from monoceros.settings.place import importable
 from monoceros.settings.subclasses import NotImportable, imported
@@ -65,6 +66,7 @@ class Logger:
         self.error_log = log.error
         self.access_log = log.access
         self.cfg = cfg
+        self._redaction = Redaction(cfg.log_redact)
         self.setup(cfg)
 
     def setup(self, cfg: Settings) -> None:
@@ -122,35 +124,35 @@ class Logger:
             self.error(traceback.format_exc())
 
     def atoms(self, resp: Any, req: Any, environ: Mapping[str, Any], request_time: timedelta) -> dict[str, Any]:
-        """What a format may name, by these names."""
+        """What a format may name, by these names; without secrets, as `log_redact` says."""
         microseconds = request_time // timedelta(microseconds=1)
         whole, rest = divmod(microseconds, 1_000_000)
         sent = getattr(resp, "sent", None)
         status = resp.status.split(None, 1)[0] if isinstance(resp.status, str) else resp.status
-        target = environ.get("RAW_URI")
+        target, shown = environ.get("RAW_URI"), self._redaction.named
         return {
             "h": environ.get("REMOTE_ADDR", "-"),
             "l": "-",
             "u": self._get_user(environ) or "-",
             "t": self.now(),
-            "r": f"{environ.get('REQUEST_METHOD')} {target} {environ.get('SERVER_PROTOCOL')}",
+            "r": f"{environ.get('REQUEST_METHOD')} {shown('RAW_URI', target)} {environ.get('SERVER_PROTOCOL')}",
             "s": status,
             "m": environ.get("REQUEST_METHOD"),
             "U": environ.get("PATH_INFO"),
-            "q": environ.get("QUERY_STRING"),
+            "q": shown("QUERY_STRING", environ.get("QUERY_STRING")),
             "H": environ.get("SERVER_PROTOCOL"),
             "b": "-" if sent is None else str(sent),
             "B": sent,
-            "f": environ.get("HTTP_REFERER", "-"),
+            "f": shown("HTTP_REFERER", environ.get("HTTP_REFERER", "-")),
             "a": environ.get("HTTP_USER_AGENT", "-"),
             "T": whole,
             "M": microseconds // 1000,
             "D": microseconds,
             "L": f"{whole}.{rest:06}",
             "p": f"<{os.getpid()}>",
-            **{f"{{{name.lower()}}}i": value for name, value in pairs(getattr(req, "headers", req))},
-            **{f"{{{name.lower()}}}o": value for name, value in pairs(resp.headers)},
-            **{f"{{{name.lower()}}}e": value for name, value in environ.items()},
+            **{f"{{{name.lower()}}}i": shown(name, value) for name, value in pairs(getattr(req, "headers", req))},
+            **{f"{{{name.lower()}}}o": shown(name, value) for name, value in pairs(resp.headers)},
+            **{f"{{{name.lower()}}}e": shown(name, value) for name, value in environ.items()},
         }
 
     def now(self) -> str:

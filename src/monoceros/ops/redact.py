@@ -45,7 +45,15 @@ class Redaction:
     def names(self, name: str) -> bool:
         """Whether the field, or the key of an environ, with this name is not to be shown."""
         field = name.lower().removeprefix("http_").replace("_", "-")
-        return self.on and (field in FIELDS or self._matches(field) or self._matches(field.replace("-", "_")))
+        return self.on and (field in FIELDS or self._is_secret(field) or self._is_secret(field.replace("-", "_")))
+
+    def named(self, name: str, value: object) -> object:
+        """The value as it is to be shown, of a field or of a key of an environ with this name."""
+        if not self.on or not isinstance(value, str):
+            return value
+        if self.names(name):
+            return REDACTED
+        return self.query(value) if name == "QUERY_STRING" else self.target(value)
 
     def target(self, text: str) -> str:
         """The text with the secrets of its query hidden."""
