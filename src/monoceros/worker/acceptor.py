@@ -33,7 +33,8 @@ class Acceptor:
     """The listeners of a worker, as its loop sees them.
 
     `take` is given each new connection; `count` says how many are open, of which there may be `limit`;
-    `watch` tells the loop whether to wait for a listener.
+    `watch` tells the loop whether to wait for a listener. Who is `alone` has no siblings: all connections are its own,
+    and it takes one a turn of its loop, so that those who were first are heard before more come.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Acceptor:
         count: Callable[[], int],
         take: Callable[[Listener, socket.socket, Peer], None],
         watch: Callable[[Listener, bool], None],
+        alone: bool = False,
     ) -> None:
         self._listeners = {listener.fileno(): listener for listener in listeners}
         self._scoreboard = scoreboard
@@ -53,6 +55,7 @@ class Acceptor:
         self._count = count
         self._take = take
         self._watch = watch
+        self._alone = alone
         self._away_until = 0  # no listener is watched until then, or until `_away_while` is False
         self._away_while: Callable[[], bool] = self._outweighed
         self._obliged_until = 0  # until then a new connection is ours: no sibling took it while we looked away
@@ -78,6 +81,9 @@ class Acceptor:
         if listener is None:
             return False
         while not self._full():
+            if self._alone:
+                self._accept(listener)
+                return True
             # What has come to a listener of our own, nobody else can take.
             if listener.shared and self._outweighed() and clock() >= self._obliged_until:
                 self._look_away(LOOK_AWAY, self._outweighed)

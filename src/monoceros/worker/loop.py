@@ -45,6 +45,7 @@ class LoopWorker(Worker, Generic[C]):
 
     acceptor: Acceptor
     slow: Watch | None = None  # where `slow_request` asks for one
+    alone = False  # whether there are no siblings that take connections as well
 
     def __init__(self, berth: Berth, application: Application) -> None:
         super().__init__(berth, application)
@@ -213,6 +214,7 @@ class LoopWorker(Worker, Generic[C]):
             self.connections.__len__,
             self._take,
             self.watch,
+            self.alone,
         )
 
     def _take(self, listener: Listener, sock: socket.socket, peer: Peer) -> None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 class SiteWorker(AsyncWorker):
     """An ASGI worker without an access log, and with room for whoever comes."""
 
+    alone = True
+
     def connect(self, listener: Listener, sock: socket.socket, peer: Peer) -> Stream:
         """If there is no room, who has been here longest without a request that runs makes some.
 
