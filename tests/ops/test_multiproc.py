@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def test_the_next_worker_goes_on_where_a_dead_one_stopped() -> None:
     directory.bequeathed(7, 8)
     inherit(str(path), 7, 8)
     assert sorted(file.name for file in path.iterdir()) == [
-        "counter_17.db", "counter_8.db", "gauge_max_8.db", "histogram_8.db",
+        "counter_17.db", "counter_8.db", "gauge_max_8.db", "histogram_8.db", "lock",
     ]  # fmt: skip
     assert (path / "counter_8.db").read_text() == "counter_7.db"
     directory.bury(8)
@@ -101,6 +102,26 @@ def test_who_dies_before_it_has_taken_over_leaves_it_to_the_next() -> None:
     directory.bury(8)
     assert directory.bequeath() == 7
     directory.remove()
+
+
+def test_what_a_killed_server_has_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not what is in use, nor what somebody else has put there."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    living = prepared(MANY, {})
+    (tmp_path / "monoceros-prometheus-unknown").mkdir()
+    pid = os.fork()
+    if not pid:
+        prepared(MANY, environ := {})
+        Path(environ[VARIABLE], "counter_7.db").write_bytes(b"7")
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert len(list(tmp_path.iterdir())) == 3
+    another = prepared(MANY, {})
+    assert {str(path) for path in tmp_path.iterdir()} == {
+        living.path, another.path, str(tmp_path / "monoceros-prometheus-unknown"),
+    }  # fmt: skip
+    living.remove()
+    another.remove()
 
 
 def test_who_leaves_nothing_has_no_heir() -> None:

@@ -6,6 +6,7 @@ before the workers and removed after them, the gauges of dead workers that are a
 files are handed to the next worker, which goes on counting where they stopped. Else there were more of them each day.
 """
 
+import fcntl
 import glob
 import importlib.util
 import logging
@@ -26,6 +27,9 @@ log = logging.getLogger("gunicorn.error")
 
 VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 
+PREFIX: Final = "monoceros-prometheus-"
+LOCK: Final = "lock"
+
 # How often to read again what another process has renamed meanwhile.
 TRIES: Final = 10
 
@@ -43,6 +47,7 @@ class Directory:
         self.path: str | None = None
         self._ours = False
         self._owner = NOBODY
+        self._lock: int | None = None
         self._estate: list[int] = []  # the pids of dead workers whose files nobody has yet
         self._heirs: dict[int, int] = {}  # who was to have whose
 
@@ -58,8 +63,10 @@ class Directory:
             os.makedirs(named, exist_ok=True)
             self.path = named
         elif settings.workers > 1 or settings.admin_bind:
-            self.path = environ[VARIABLE] = tempfile.mkdtemp(prefix="monoceros-prometheus-")
+            remove_stale()
+            self.path = environ[VARIABLE] = tempfile.mkdtemp(prefix=PREFIX)
             self._ours = True
+            self._lock = locked(self.path)
         self._owner = (-1 if settings.user is None else settings.user, -1 if settings.group is None else settings.group)
         if self._ours:
             self._hand_over()
@@ -80,6 +87,7 @@ class Directory:
         self._estate.clear()
         try:
             os.mkdir(path, 0o700)
+            self._lock = locked(path)
             self._hand_over()
         except OSError as problem:
             log.error("Cannot make %s: %s", path, problem.strerror)
@@ -105,6 +113,30 @@ class Directory:
         """All workers are gone."""
         if self._ours and self.path is not None:
             shutil.rmtree(self.path, ignore_errors=True)
+
+
+def locked(path: str) -> int:
+    """Mark a directory as one in use. The lock is held as long as any process forked from now on lives (flock(2))."""
+    fd = os.open(os.path.join(path, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    return fd
+
+
+def remove_stale() -> None:
+    """Remove what a server has left behind that was killed."""
+    for lock in glob.glob(os.path.join(glob.escape(tempfile.gettempdir()), f"{PREFIX}*", LOCK)):
+        try:
+            fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            continue  # another user's, or just removed by its server
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(fd).st_uid == os.geteuid():
+                shutil.rmtree(os.path.dirname(lock), ignore_errors=True)
+        except BlockingIOError:
+            continue  # in use
+        finally:
+            os.close(fd)
 
 
 def inherit(path: str, dead: int, pid: int) -> None:
