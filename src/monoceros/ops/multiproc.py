@@ -117,8 +117,11 @@ class Directory:
 
 def locked(path: str) -> int:
     """Mark a directory as one in use. The lock is held as long as any process forked from now on lives (flock(2))."""
-    fd = os.open(os.path.join(path, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    # It gets its name when it is locked: before, somebody else who starts might take it for left behind.
+    lock = os.path.join(path, LOCK)
+    fd = os.open(f"{lock}.new", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(fd, fcntl.LOCK_EX)
+    os.rename(f"{lock}.new", lock)
     return fd
 
 
