@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import struct
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -112,6 +114,16 @@ def make_gate(server: Server) -> None:
 def open_gate(server: Server) -> None:
     """Let through whoever waits; it must have said so on stderr. The gate is closed again afterwards."""
     wait_for(lambda: _opened(server), what="somebody at the gate")
+
+
+def open_gate_for(server: Server, clients: Sequence[socket.socket]) -> None:
+    """Let through several who wait, until each of them has an answer: one opening may be for one of them or for all."""
+
+    def answered() -> bool:
+        _opened(server)
+        return len(select.select(clients, [], [], 0)[0]) == len(clients)
+
+    wait_for(answered, what="an answer for everybody at the gate")
 
 
 def _opened(server: Server) -> bool:
