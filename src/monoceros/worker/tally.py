@@ -42,7 +42,6 @@ class Tally:
         slot = self._slot
         answers = _taken(self._answers)
         statuses, sizes, seconds, waits = zip(*answers, strict=True)
-        slot[SENT] += sum(sizes)  # first: what is added last is what says that there is something
         calm, times = statuses, seconds
         if any(waits):
             calm = tuple([status for status, _, _, wait in answers if not wait])
@@ -57,6 +56,7 @@ class Tally:
         for magnitude, count in _counted(magnitudes(times)):
             slot[LATENCY + bucket(magnitude)] += count
         slot[DURATION] += int(sum(times) * 1e6)
+        slot[SENT] += sum(sizes)
 
 
 def _taken(items: list[T]) -> list[T]:
